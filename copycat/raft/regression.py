@@ -115,7 +115,7 @@ def on_reachable(raft: State, peer: MemberId) -> None:
     another member may meanwhile have reported a lesser entry to the peer (seed 3017).
     """
     acknowledged = raft.acknowledgements.unconfirmed.pop(peer, NO_ENTRY)
-    if acknowledged == NO_ENTRY:
+    if acknowledged == NO_ENTRY or peer not in raft.peers:
         return
     progress = raft.leader_state.progress[peer] if raft.leader_state is not None else None
     if progress is None or progress.has_regressed or not progress.match_index:

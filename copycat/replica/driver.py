@@ -55,7 +55,7 @@ from copycat.replica.sync_scheduler import SyncScheduler
 from copycat.storage import Batch, encode_batch
 from copycat.storage.interface import ReplicaLog
 from copycat.storage.recent_batches import BatchReader
-from copycat.types import NO_ENTRY, EntryId, EntryKind, MemberId, Span
+from copycat.types import EntryId, EntryKind, MemberId, Span
 
 __all__ = ["Driver", "EntrySender", "RegressionEffect", "SnapshotEffect"]
 
@@ -90,8 +90,8 @@ class EntrySender:
         *,
         term: int,
         leader: MemberId,
-        configuration: EntryId = NO_ENTRY,
-        log_time_ms: int = 0,
+        configuration: EntryId,
+        log_time_ms: int,
     ) -> Span | None:
         """Send what one message takes; the span that went out, None when no link took it.
 

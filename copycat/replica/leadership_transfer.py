@@ -67,11 +67,15 @@ class LeadershipTransfer:
             # A transfer that this member had begun by itself, to another member.
             is_another = raft.leader not in (0, raft.member)
             failure = TransferFailure.ANOTHER_LEADS if is_another else TransferFailure.SILENT
-        tried = self._members.get(effect.to or to, "the follower")
+        target = effect.to or to
+        tried = self._members.get(target, "the follower")
         name = self._members.get(to, tried)
         if failure in LEADS_ON and name != tried:
             failure = TransferFailure.BUSY
-        why = self._why(name, tried, failure, effect.lacks)
+        if failure is TransferFailure.NO_TARGET and raft.state is ServerState.LEADER:
+            why = self._why_no_target(target)
+        else:
+            why = self._why(name, tried, failure, effect.lacks)
         return TransferOutcome(ok=False, failure=failure, why=why, leader=leader)
 
     def _why(self, name: str, tried: str, failure: TransferFailure, lacks: int) -> str:
@@ -99,7 +103,12 @@ class LeadershipTransfer:
                 return f"{me} gave up leadership for {tried}, and no leader was heard in time"
             case TransferFailure.QUORUM_LOST:
                 return f"{me} heard no majority meanwhile and stopped leading"
-            case _ if raft.state is not ServerState.LEADER:
+            case TransferFailure.NO_TARGET:
                 return f"{me} does not lead"
-            case _:
-                return f"{me} has no follower to hand leadership to"
+
+    def _why_no_target(self, target: MemberId) -> str:
+        """target: to whom leadership was to be handed; 0 for whoever is best."""
+        members, me = self._members, self._members.own_address
+        if target in members and not members.configuration.has_vote(target):
+            return f"{members[target]} has no vote, so it cannot lead; {me} goes on leading"
+        return f"{me} has no follower to hand leadership to"

@@ -17,14 +17,14 @@ leaders before it, but for drift, and nothing that is to end by it ends early.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from copycat.member.time_note import TimeNote
 from copycat.raft.configuration import Configuration
 from copycat.storage.interface import ReplicaLog
 from copycat.types import MemberId
 
-__all__ = ["REPORT_MS_MAX", "LogClock", "TimeReport", "last_time_ms"]
+__all__ = ["REPORT_MS_MAX", "ConfigurationSource", "LogClock", "TimeReport", "last_time_ms"]
 
 REPORT_MS_MAX = 60_000
 """What a voter said of its clocks counts for so long: they may have been set since."""
@@ -48,18 +48,26 @@ class TimeReport(NamedTuple):
     term: int
 
 
+class ConfigurationSource(Protocol):
+    """Which member this is, and whose clocks count, as of now: `Raft` knows both."""
+
+    @property
+    def member(self) -> MemberId: ...
+    @property
+    def configuration(self) -> Configuration: ...
+
+
 class LogClock:
     """Stamps batches with milliseconds that never go back.
 
-    configuration: whose clocks count, `member` being this one.  now_ms: of CLOCK_BOOTTIME.
+    source: which member this is, and whose clocks count when it asks.  now_ms: of CLOCK_BOOTTIME.
     wall_ms: of this machine's wall clock.  last_entry_ms: log time of the last entry, 0 in an
-    empty log.  noted: what an earlier process wrote down.
+    empty log.  written_note: what an earlier process wrote down.
     """
 
     def __init__(
         self,
-        member: MemberId,
-        configuration: Configuration,
+        source: ConfigurationSource,
         now_ms: int,
         wall_ms: int,
         last_entry_ms: int,
@@ -71,8 +79,7 @@ class LogClock:
         self.last_ms = last_entry_ms
         self.written_note = written_note
         """What is written down durably; None: nothing."""
-        self._member = member
-        self._configuration = configuration
+        self._source = source
         self._base_ms = last_entry_ms
         self._base_now_ms = now_ms
         self._term = 0
@@ -153,13 +160,13 @@ class LogClock:
         The lower median of what they said within the last minute; who said nothing has not come
         to any time. 0: fewer than a majority said something.
         """
-        times = {self._member: _time_of(self.report, last_term)}
+        times = {self._source.member: _time_of(self.report, last_term)}
         for voter, (report, at_ms) in self._reports.items():
             age_ms = self.now_ms - at_ms
             time_ms = _time_of(report, last_term)
             if age_ms <= REPORT_MS_MAX and time_ms:
                 times[voter] = time_ms + age_ms
-        return self._configuration.agreed_index(times)
+        return self._source.configuration.agreed_index(times)
 
     def elected(self, term: int, last_term: int) -> None:
         """This member was elected for `term`: go on with log time as it knows it, or ask.

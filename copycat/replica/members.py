@@ -59,7 +59,7 @@ class MemberTable(Mapping[MemberId, str]):
         """It counts a majority of these members."""
         self._records = {each.member: each for each in configuration.members}
         self.links: set[MemberId] = set()
-        """Peers that this member can write to."""
+        """Peers that this member can write to. Members only, once a change of them is adopted."""
         self.committed_incarnations: dict[MemberId, int] = {}
         """Member -> incarnation of its directory, as committed and applied here."""
         self.greeted_incarnations: dict[MemberId, int] = {}
@@ -80,6 +80,7 @@ class MemberTable(Mapping[MemberId, str]):
             for member, record in before.items()
             if member != self.member and _address(after, member) != record.address
         )
+        self.links.difference_update(to_disconnect)
         return MemberChanges(to_connect, to_disconnect)
 
     # ---- the directories of the members --------------------------------------------------

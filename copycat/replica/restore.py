@@ -198,8 +198,7 @@ def clock_of(
     """Log time goes on from the last entry, or from the machine's time, which is `time_ms`."""
     file = stores.time_file
     return LogClock(
-        raft.member,
-        raft.configuration,
+        raft,
         now_ms,
         wall_ms,
         max(time_ms, last_time_ms(stores.log)),

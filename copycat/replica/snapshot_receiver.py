@@ -149,7 +149,7 @@ class SnapshotReceiver:
         if message.term < raft.current_term:
             self._answer(_Offer(sender, message), 0)  # which says the newer term
             return
-        if raft.leader != sender or message.term > raft.current_term:
+        if raft.leader != sender or message.leader != sender or message.term > raft.current_term:
             return  # nobody who leads sent it
         if raft.commit_index >= message.entry.index or not self._is_ready():
             return

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Set as AbstractSet
 from functools import partial
 
 import msgspec
@@ -43,6 +44,9 @@ SILENT_ELECTIONS = 4
 """A member without a leader asks the others for votes once an election timeout or so. One that
 was not heard for so many of them counts as unreachable, though its link may stand: its process
 may be stopped."""
+
+
+_NO_STALL = WriteStall()
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -100,7 +104,7 @@ class RecoveryStatus:
         stores: MemberStores,
     ) -> None:
         self._address = members.own_address
-        self._addresses = members
+        self._members = members
         self._raft = raft
         self._log = log
         self._inbox = inbox
@@ -133,7 +137,8 @@ class RecoveryStatus:
             if self.missing_entries and self._lost_entries and self._lost_entries.is_regressed
             else set()
         )
-        return tuple(sorted({*mine, *(self._addresses[peer] for peer in self._regressed)}))
+        others = {self._members[peer] for peer in self._regressed if peer in self._members}
+        return tuple(sorted(mine | others))
 
     def execute(self, effect: PeerRegressed | RecordLoss) -> None:
         """What the core found out about a directory that is an older copy of itself."""
@@ -151,7 +156,7 @@ class RecoveryStatus:
             "%s: %s came back with an older copy of its directory: it had acknowledged entries up"
             " to %d, and has them up to %d now; it does not count until it has them again",
             self._address,
-            self._addresses[effect.peer],
+            self._members.address(effect.peer),
             effect.acknowledged.index,
             effect.last.index,
         )
@@ -230,8 +235,11 @@ class RecoveryStatus:
         """Those that have everything again are not named any more, nor those of another leader."""
         raft = self._raft
         for peer, acknowledged in list(self._regressed.items()):
-            if raft.match_index(peer) >= acknowledged.index:
-                _LOG.warning("%s: %s has its entries again", self._address, self._addresses[peer])
+            address = self._members.address(peer)
+            if not address:
+                del self._regressed[peer]  # it is no member any more
+            elif raft.match_index(peer) >= acknowledged.index:
+                _LOG.warning("%s: %s has its entries again", self._address, address)
                 del self._regressed[peer]
         if raft.leader not in (0, raft.member):
             self._regressed.clear()
@@ -270,6 +278,8 @@ class ElectionObstacles:
                 f"the directory of {address} is empty, and it has no vote until a leader or a"
                 " majority with empty directories shows that nothing was lost"
             )
+        if Restriction.NON_VOTER in restrictions:
+            clauses.append(f"{address} is a member without a vote, so it does not campaign")
         clauses += [
             f"{peer} runs on an older copy of its directory and does not count until it has its"
             " entries again"
@@ -344,52 +354,52 @@ class Outage:
     def full_disks(self, *, is_full: bool) -> tuple[str, ...]:
         """Addresses of the members in reach whose disks are full, as far as this one knows: a
         leader hears it of all. is_full: whether this member's disk is."""
-        full = [self._members[peer] for peer in self._full & self._members.links]
+        linked = self._full & self._members.links
+        full = [self._members[peer] for peer in linked if peer in self._members]
         return tuple(sorted([self._members.own_address, *full] if is_full else full))
 
     def write_stall(self, *, is_full: bool) -> WriteStall:
         """Whether full disks stop the cluster that this member leads, and whose they are."""
         if not is_full and not self._full:
-            return WriteStall()
+            return _NO_STALL
+        members = self._members
         full = self.full_disks(is_full=is_full)
-        able = {self._members.member} | (
-            self._members.links - self._full
-        )  # this member has room for its log
-        stops_commits = bool(
-            self._full & self._members.links
-        ) and not self._members.configuration.has_quorum(able)
+        able = {members.member} | (members.links - self._full)  # it has room for its own log
+        is_any_full = not self._full.isdisjoint(members.links)
+        stops_commits = is_any_full and not members.configuration.has_quorum(able)
         if not is_full and not stops_commits:
-            return WriteStall()
+            return _NO_STALL
         verb = "disk of {} is" if len(full) == 1 else "disks of {} are"
         reason = f"the {verb.format(' and '.join(full))} full"
         if stops_commits:
-            reason += f": {len(able) - is_full} of {len(self._members)} members take entries,"
-            reason += f" {self._members.configuration.quorum_size} needed"
+            takers = able - {members.member} if is_full else able
+            reason += f": {_count(takers, members)} take entries,"
+            reason += f" {members.configuration.quorum_size} needed"
             if away := sorted(self.unlinked()):
                 reason += f"; unreachable: {', '.join(away)}"
         return WriteStall(reason, stops_commits)
 
     def explain(self) -> RefusalReason:
         """Why a request for the leader cannot be served here now."""
+        peers, configuration = self._members.peers, self._members.configuration
         if self._leader:
-            where = self._members.peers.get(self._leader)
+            where = peers.get(self._leader)
             reason = f"no link to the leader {where}" if where else "this member is just elected"
             return RefusalReason(Refusal.NO_LEADER, reason, (), 0)
         since_ms = self._clock.now_ms - self._leaderless_ms
-        missing = [peer for peer in self._members.peers if not self._is_reachable(peer, since_ms)]
-        up = {self._members.member} | (self._members.peers.keys() - missing)
-        if self._members.configuration.has_quorum(up):
+        missing = [peer for peer in peers if not self._is_reachable(peer, since_ms)]
+        up = {self._members.member} | (peers.keys() - missing)
+        if configuration.has_quorum(up):
             reason = f"no leader has been known for {since_ms / 1000:.1f} s"
             reason += self._obstacle_texts()
             return RefusalReason(Refusal.NO_LEADER, reason, (), since_ms)
         names = ", ".join(self._name(peer) for peer in missing)
         reason = (
-            f"{len(up)} of {len(self._members)} members reachable,"
-            f" {self._members.configuration.quorum_size} needed;"
+            f"{_count(up, self._members)} reachable, {configuration.quorum_size} needed;"
             f" no leader for {since_ms / 1000:.1f} s;"
             f" unreachable: {names}{self._obstacle_texts()}"
         )
-        addresses = tuple(sorted(self._members[peer] for peer in missing))
+        addresses = tuple(sorted(peers[peer] for peer in missing))
         return RefusalReason(Refusal.NO_QUORUM, reason, addresses, since_ms)
 
     def _obstacle_texts(self) -> str:
@@ -407,3 +417,10 @@ class Outage:
         if reason is None and peer in self._members.links:
             reason = "connected, but silent"
         return f"{self._members[peer]} ({reason})" if reason else self._members[peer]
+
+
+def _count(ids: AbstractSet[MemberId], members: MemberTable) -> str:
+    """How many of the members that vote are among `ids`: these are what a majority is made of."""
+    voters = members.configuration.voters
+    noun = "members" if len(voters) == len(members) else "voting members"
+    return f"{sum(voter in ids for voter in voters)} of {len(voters)} {noun}"

@@ -9,7 +9,7 @@ from copycat.protocol.peer import AppendReply, PreVote, TimeoutNow
 from copycat.raft.configuration import BOOTSTRAP, Configuration, MemberRecord
 from copycat.raft.core import Raft
 from copycat.raft.effects import ConfigurationChanged, Replicate, TransferFinished
-from copycat.raft.events import Proposed, Saved, StorageFull, Tick, TransferRequested
+from copycat.raft.events import Proposed, Reachable, Saved, StorageFull, Tick, TransferRequested
 from copycat.raft.initial_state import InitialState
 from copycat.raft.leader_state import NEVER_MS
 from copycat.raft.state import NOBODY
@@ -129,6 +129,13 @@ def test_progress_follows_the_configuration() -> None:
     assert asked == [D], "what was sent to B is not answered yet"
     assert receive(raft, C, TimeoutNow(raft.current_term)) == []
     assert raft.ignored == 1
+
+
+def test_f8_who_is_no_member_any_more_is_not_told_what_it_lost() -> None:
+    raft, _ = leader(1, 1)
+    raft.acknowledgements.unconfirmed[C] = EntryId(1, 2)
+    raft.adopt(Configuration.of(ME, B))
+    assert sends(raft.step(Reachable(C, fresh=False, lost=False))) == []
 
 
 def test_a_member_without_a_vote_is_no_target_of_a_transfer() -> None:

@@ -7,6 +7,7 @@ import pytest
 from copycat.member.time_note import TimeNote
 from copycat.raft.configuration import Configuration
 from copycat.replica.log_clock import NOTE_MS, REPORT_MS_MAX, LogClock, TimeReport
+from copycat.replica.members import MemberTable
 from copycat.types import MemberId
 
 A, B, C, D = (MemberId(number) for number in (2, 3, 4, 5))
@@ -24,9 +25,8 @@ def restarted(
 ) -> LogClock:
     """The clock of a member that was just started, its boot time at 500."""
     ids = [MemberId(number) for number in range(1, voters + 1)]
-    return LogClock(
-        ids[0], Configuration.of(*ids), 500, wall_ms, last_ms, written_note=written_note
-    )
+    members = MemberTable(ids[0], Configuration.of(*ids))
+    return LogClock(members, 500, wall_ms, last_ms, written_note=written_note)
 
 
 def walls(wall_ms: int) -> TimeReport:
@@ -261,3 +261,14 @@ def test_what_it_knows_is_noted_once_for_each_leader_and_when_a_wall_clock_was_s
     assert clock.note_to_write is None
     clock.elected(TERM + 1, TERM)
     assert clock.note_to_write == TimeNote(NOW + HOUR - 490, NOW + HOUR - 500 + NOTE_MS, TERM + 1)
+
+
+def test_the_clocks_of_those_count_that_are_voters_now() -> None:
+    """A change of members reaches the clock, although the clock was there before."""
+    members = MemberTable(A, Configuration.of(A, B, C))
+    clock = LogClock(members, 500, NOW, 0)
+    for voter in (B, C):
+        clock.reported(voter, walls(NOW + HOUR))
+    assert clock.agreed_ms(0) == NOW + HOUR
+    members.adopt(Configuration.of(A, non_voters=(B, C)))
+    assert clock.agreed_ms(0) == NOW

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from copycat.raft.effects import TransferFailure
+from copycat.raft.configuration import Configuration
+from copycat.raft.effects import ConfigurationChanged, TransferFailure
 from copycat.replica.leadership_transfer import TransferOutcome
-from copycat.types import MemberId, ServerState
+from copycat.types import MemberId, MemberType, ServerState
 from tests.replica.disks import Disks
 from tests.replica.harness import Node
 
@@ -30,6 +31,23 @@ def test_it_is_done_when_the_other_was_heard_to_lead() -> None:
     net.stabilize(50)
     assert outcomes == [TransferOutcome(ok=True, leader=heir.address)]
     assert heir.replica.raft.state is ServerState.LEADER
+
+
+def test_a_target_without_a_vote_is_named_with_the_reason() -> None:
+    _, leader, (heir, _) = three()
+    raft = leader.replica.raft
+    members = [
+        record._replace(type=MemberType.PASSIVE) if record.member == heir.member else record
+        for record in raft.configuration.members
+    ]
+    for effect in raft.adopt(Configuration.from_members(members)):
+        assert isinstance(effect, ConfigurationChanged)
+        leader.replica.on_configuration_changed(effect)
+    (outcome,) = asked(leader, heir.member)
+    assert outcome.failure is TransferFailure.NO_TARGET
+    assert outcome.why == (
+        f"{heir.address} has no vote, so it cannot lead; {leader.address} goes on leading"
+    )
 
 
 def test_a_target_that_is_away_is_named_with_the_reason() -> None:

@@ -33,6 +33,13 @@ def test_another_configuration_says_which_links_begin_and_end() -> None:
     assert table.peers == {C: "c:9", D: "d:1"}
 
 
+def test_who_is_no_member_any_more_has_no_link() -> None:
+    table = MemberTable(ME, FOUNDERS)
+    table.links |= {B, C}
+    table.adopt(Configuration.from_members(FOUNDERS.members[:2]))
+    assert table.links == {B}
+
+
 def test_another_type_is_no_reason_to_dial_again() -> None:
     table = MemberTable(ME, FOUNDERS)
     demoted = MemberRecord(C, MemberType.PASSIVE, "c:1")

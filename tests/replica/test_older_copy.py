@@ -12,6 +12,7 @@ from copycat.protocol import codec_peer
 from copycat.protocol.client import Register, Registered
 from copycat.protocol.framing import split_frame
 from copycat.protocol.peer import AppendEntries, LogPosition
+from copycat.raft.configuration import Configuration
 from copycat.raft.events import Reachable
 from copycat.types import NO_ENTRY, MemberId, ServerState, Span
 from tests.replica.disks import Disk, Disks
@@ -73,6 +74,22 @@ def test_it_is_named_in_status_and_log_on_both_sides(caplog: pytest.LogCaptureFi
     assert any(
         one.startswith(f"{node.address}: this directory is an older copy") for one in reported
     )
+
+
+def test_a_member_that_was_removed_is_not_named_any_more() -> None:
+    net = Disks()
+    leader, victim, _ = with_an_image(net)
+    node = back_and_told(net, leader, victim)
+    replica = leader.replica
+    assert replica.status().regressed == (node.address,)
+    replica.members.adopt(
+        Configuration.from_members(
+            record for record in replica.raft.configuration.members if record.member != node.member
+        )
+    )
+    assert replica.status().regressed == ()
+    leader.turn(100)
+    assert replica.stopped is None
 
 
 def test_it_is_fed_with_the_third_member_down_and_all_is_as_it_was() -> None:

@@ -6,14 +6,15 @@ from copycat.config import RaftOptions
 from copycat.machine.kv import KeyValueStore
 from copycat.protocol.client import CommandsRefused, Failure, KeepAlive, QueryRequest, Refusal
 from copycat.protocol.operations import encode_operation
-from copycat.raft.configuration import Configuration
+from copycat.raft.configuration import Configuration, MemberRecord
 from copycat.replica.log_clock import LogClock
 from copycat.replica.members import MemberTable
+from copycat.replica.proposals import WriteStall
 from copycat.replica.status import Outage
-from copycat.types import ConsistencyLevel, MemberId, ServerState
+from copycat.types import ConsistencyLevel, MemberId, MemberType, ServerState
 from tests.replica.harness import Network, Node, commands
 
-A, B, C = MemberId(1), MemberId(2), MemberId(3)
+A, B, C, D = (MemberId(number) for number in (1, 2, 3, 4))
 ADDRESSES = {A: "a:1", B: "b:1", C: "c:1"}
 VOTERS = Configuration.bootstrap(ADDRESSES)
 
@@ -24,7 +25,7 @@ def outage(clock: LogClock) -> Outage:
 
 
 def clock_at(now_ms: int) -> LogClock:
-    return LogClock(A, VOTERS, now_ms, 0, 0)
+    return LogClock(MemberTable(A, VOTERS), now_ms, 0, 0)
 
 
 def test_with_a_majority_in_reach_only_the_leader_is_missing() -> None:
@@ -87,6 +88,53 @@ def test_every_kind_of_request_hears_it_from_a_member_that_is_cut_off() -> None:
         assert isinstance(answer, CommandsRefused | Failure)
         assert (answer.code, answer.missing) == (Refusal.NO_QUORUM, others)
         assert answer.since_ms > 1000
+
+
+def test_a_member_that_was_removed_is_named_nowhere() -> None:
+    """What was known of it, a link and a full disk, stops nobody and counts for nothing."""
+    members = MemberTable(A, VOTERS)
+    known = Outage(members, clock_at(0), RaftOptions(election_timeout_ms=750))
+    known.leader_changed(A)
+    known.link_up(B)
+    known.link_up(C)
+    known.disk_reported(B, is_full=True)
+    assert known.full_disks(is_full=False) == ("b:1",)
+    without_b = [record for record in VOTERS.members if record.member != B]
+    members.adopt(Configuration.from_members(without_b))
+    known.link_up(B)  # it was on its way
+    assert known.full_disks(is_full=False) == ()
+    assert known.write_stall(is_full=False) == WriteStall()
+    known.disk_reported(C, is_full=True)
+    stall = known.write_stall(is_full=False)
+    assert stall.reason == "the disk of c:1 is full: 1 of 2 members take entries, 2 needed"
+
+
+def test_who_has_no_vote_does_not_count_for_a_majority() -> None:
+    passive = MemberRecord(D, MemberType.PASSIVE, "d:1")
+    members = MemberTable(A, Configuration.from_members([*VOTERS.members, passive]))
+    clock = clock_at(0)
+    known = Outage(members, clock, RaftOptions(election_timeout_ms=750))
+    known.link_up(D)
+    why = known.explain()
+    assert why.reason.startswith("1 of 3 voting members reachable, 2 needed;")
+    known.leader_changed(A)
+    known.link_up(B)
+    known.disk_reported(B, is_full=True)
+    reason = known.write_stall(is_full=False).reason
+    assert "b:1 is full: 1 of 3 voting members take entries, 2 needed" in reason
+
+
+def test_a_member_without_a_vote_says_that_it_does_not_campaign() -> None:
+    node = Node("127.0.0.1:1", ("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"))
+    raft = node.replica.raft
+    passive = raft.configuration.members[0]._replace(type=MemberType.PASSIVE)
+    assert passive.member == node.member
+    raft.adopt(Configuration.from_members([passive, *raft.configuration.members[1:]]))
+    for peer in raft.peers:
+        node.replica.outage.link_up(peer)
+    node.turn(100)
+    reason = node.replica.outage.explain().reason
+    assert f"{node.address} is a member without a vote, so it does not campaign" in reason
 
 
 def test_a_member_without_a_leader_names_its_full_disk() -> None:

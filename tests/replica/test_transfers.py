@@ -414,3 +414,23 @@ def test_bytes_of_a_leader_that_was_replaced_are_refused_with_the_newer_term() -
     answers = [decode_peer(frame) for _, frame in away.node.host.sent]
     assert InstallReply(term, 1, snapshot.entry, 0, done=False) in answers
     assert not [name for name in away.snapshots if name.endswith(".part")]
+
+
+def test_bytes_that_name_another_leader_than_their_sender_are_dropped() -> None:
+    net = Disks()
+    leader, away = left_behind(net)
+    net.mend(away.node.member)
+    net.stabilize(20, rounds=1)
+    raft, host = away.replica.raft, away.node.host
+    assert raft.leader == leader.node.member
+    snapshot, third = newest(leader), next(iter({*raft.peers} - {raft.leader}))
+    is_written: list[bool] = []
+    for named, data in ((raft.leader, b""), (third, b"abc"), (raft.leader, b"abc")):
+        chunk = InstallSnapshot(
+            raft.current_term, named, 9, snapshot.entry, snapshot.nbytes, snapshot.digest, 0
+        )
+        frame = split_frame(encode_install(chunk, len(data)) + data)
+        away.replica.receive_peer(raft.leader, frame)
+        away.node.turn()
+        is_written.append(bool(host.jobs[Lane.ASIDE]))
+    assert is_written == [False, False, True]
