@@ -199,6 +199,11 @@ class CompactionScheduler:
         self._minor_at_ms = now_ms + options.minor_interval_ms
         self._major_at_ms = now_ms + options.major_interval_ms
         self._not_before_ms = now_ms
+        self._damage_delay_ms: dict[Compaction, float] = {}
+        """For how long a run of a kind was put off when it met damage last; nothing after one that
+        met none."""
+        self._retry_at_ms = dict.fromkeys(Compaction, now_ms)
+        """Not before this time is a run of a kind that met damage tried again."""
 
     @property
     def waiting(self) -> int:
@@ -219,9 +224,11 @@ class CompactionScheduler:
         if now_ms >= self._count_at_ms:
             self._count_at_ms = now_ms + self._count_interval_ms
             is_enough = self._is_enough(log)
-        if now_ms >= self._major_at_ms or (is_short and self.waiting):
+        is_major = now_ms >= self._major_at_ms or (is_short and self.waiting > 0)
+        if is_major and now_ms >= self._retry_at_ms[Compaction.MAJOR]:
             return Compaction.MAJOR
-        if is_enough or now_ms >= self._minor_at_ms:
+        is_minor = is_enough or now_ms >= self._minor_at_ms
+        if is_minor and now_ms >= self._retry_at_ms[Compaction.MINOR]:
             return Compaction.MINOR
         return None
 
@@ -238,7 +245,10 @@ class CompactionScheduler:
         """When a run may become due even if nothing more is released."""
         if now_ms < self._not_before_ms:
             return self._not_before_ms
-        return min(self._minor_at_ms, self._major_at_ms)
+        retries = self._retry_at_ms
+        minor_ms = max(self._minor_at_ms, retries[Compaction.MINOR])
+        major_ms = max(self._major_at_ms, retries[Compaction.MAJOR])
+        return min(minor_ms, major_ms, *(at_ms for at_ms in retries.values() if at_ms > now_ms))
 
     def plan(
         self, run: CompactionRun, log: ReplicaLog | InMemoryLog, limits: CompactionLimits
@@ -259,13 +269,16 @@ class CompactionScheduler:
         self, run: CompactionRun, now_ms: float, failure: Exception | None = None
     ) -> CompactionReport:
         """The run is over. After a failure, what made it begin is still there, and makes another
-        begin after `BACK_OFF_MS`; but damage does not mend itself, so a run that met damage is
-        due again when its interval is over."""
+        begin after `BACK_OFF_MS`; but damage does not mend itself, so a run that met damage
+        begins its interval, and what else makes such a run due is put off for longer each time."""
         if failure is not None:
             self.back_off(now_ms)
-            if isinstance(failure, CorruptLogError):
+            if isinstance(failure, CorruptLogError) and run.is_scheduled:
                 self._begin_interval(run)
+                self._put_off(run, now_ms)
             return run.report(now_ms, failure)
+        for kind in Compaction if run.is_major else (run.compaction,):
+            self._damage_delay_ms.pop(kind, None)
         if not run.is_cut_short:
             self._compacted_upto = run.released
         self._begin_interval(run)
@@ -280,6 +293,15 @@ class CompactionScheduler:
         self._minor_at_ms = run.began_ms + self._options.minor_interval_ms
         if run.is_major:
             self._major_at_ms = run.began_ms + self._options.major_interval_ms
+
+    def _put_off(self, run: CompactionRun, now_ms: float) -> None:
+        """A run of a kind met damage: the next one waits twice as long, up to its interval."""
+        options, kind = self._options, run.compaction
+        interval_ms = options.major_interval_ms if run.is_major else options.minor_interval_ms
+        delay_ms = max(2 * self._damage_delay_ms.get(kind, 0), BACK_OFF_MS)
+        delay_ms = min(delay_ms, max(interval_ms, BACK_OFF_MS))
+        self._damage_delay_ms[kind] = delay_ms
+        self._retry_at_ms[kind] = now_ms + delay_ms
 
     def back_off(self, now_ms: float) -> None:
         """No run is due for a while."""

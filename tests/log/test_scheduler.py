@@ -104,6 +104,41 @@ def test_a_run_that_met_damage_is_due_again_after_its_interval_only(
         assert due(scheduler, 2 * interval_ms) == "major"
 
 
+@pytest.mark.parametrize("compaction", list(Compaction))
+def test_runs_that_meet_damage_one_after_the_other_are_further_and_further_apart(
+    compaction: Compaction,
+) -> None:
+    """What is released, and a disk that is nearly full, would begin one every ten seconds."""
+    scheduler = CompactionScheduler(OPTIONS, 0)
+    scheduler.release(RELEASED_MIN)
+    damage = CorruptLogError("bad", path="/log/1-1.log", offset=0, index=1)
+    is_short, now_ms, delays = compaction is Compaction.MAJOR, 0, []
+    for _ in range(9):
+        assert due(scheduler, now_ms, is_short=is_short) == compaction
+        run(scheduler, now_ms, compaction, failure=damage)
+        began_ms, now_ms = now_ms, now_ms + 1000
+        while (other := due(scheduler, now_ms, is_short=is_short)) != compaction:
+            if other is not None:  # minor runs that meet no damage go on meanwhile
+                run(scheduler, now_ms - 1000, Compaction.MINOR)
+                scheduler.release(1)
+                continue
+            following = scheduler.next_ms(now_ms)
+            assert following > now_ms, "a thread that waits for it does not spin"
+            now_ms = int(following)
+        delays.append((now_ms - began_ms) // 1000 - 1)
+    if compaction is Compaction.MINOR:
+        assert delays == [10, 20, 40, 60, 60, 60, 60, 60, 60]
+    else:
+        assert delays == [10, 20, 40, 80, 160, 320, 600, 600, 600]
+    run(scheduler, now_ms, Compaction.MAJOR)  # it met none: whatever was damaged is not there
+    scheduler.release(RELEASED_MIN)
+    now_ms += 1000
+    run(scheduler, now_ms, compaction, failure=damage)
+    again = now_ms + 1000 + BACK_OFF_MS
+    assert due(scheduler, again - 1, is_short=is_short) is None
+    assert due(scheduler, again, is_short=is_short) == compaction
+
+
 def test_a_run_on_demand_moves_no_interval() -> None:
     scheduler = CompactionScheduler(OPTIONS, 0)
     by_hand = CompactionRun(Compaction.MINOR, MINUTE_MS - 1, is_scheduled=False)
