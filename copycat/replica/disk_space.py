@@ -91,7 +91,7 @@ class DiskSpace:
         """Whether a batch of `nbytes` of frames may be appended now."""
         return not self.is_full and self._log.has_room(nbytes, entries=entries)
 
-    def admits_span(self, span: Span, nbytes: int) -> bool:
+    def admit_span(self, span: Span, nbytes: int) -> bool:
         """The same for entries of a leader. Where they replace entries of this log, a new segment
         begins, and room for one is needed. A span without room finds the disk full."""
         terms = self._raft.terms

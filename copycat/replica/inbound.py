@@ -122,7 +122,7 @@ class PeerInbound:
     def _on_append_entries(
         self, peer: MemberId, message: AppendEntries, batch: Batch | None
     ) -> None:
-        if batch is not None and not self._disk_space.admits_span(message.span, batch.nbytes):
+        if batch is not None and not self._disk_space.admit_span(message.span, batch.nbytes):
             # F12: as if it were a heartbeat at the same place. What it says of the log before
             # these entries is true; of the entries it says nothing, neither yes nor no.
             first = message.span.first

@@ -150,7 +150,7 @@ class SnapshotSender:
             if peer in self._requests
         ]
 
-    def is_newer_needed(self) -> bool:
+    def take_need_for_newer(self) -> bool:
         """Whether a peer waits for a snapshot and no file here is new enough, or is good. True
         once for each offer that found none."""
         is_needed, self._needs_newer = self._needs_newer, False
