@@ -105,11 +105,6 @@ class Completion:
         self.deadline_ms = FOREVER_MS
         """No call has a timeout earlier than this."""
 
-    @property
-    def has_queries(self) -> bool:
-        """True while a query waits for its turn."""
-        return bool(self._queries)
-
     def expect(self, future: Any, sequence: int, operation: object, deadline_ms: int) -> Call:
         """Add a call of `submit`. Its deadline is FOREVER_MS, or not earlier than those before
         it."""

@@ -92,8 +92,9 @@ class DiskSpace:
         return not self.is_full and self._log.has_room(nbytes, entries=entries)
 
     def admit_span(self, span: Span, nbytes: int) -> bool:
-        """The same for entries of a leader. Where they replace entries of this log, a new segment
-        begins, and room for one is needed. A span without room finds the disk full."""
+        """The same for entries of a leader; where there is no room, the disk counts as full from
+        then on. Where they replace entries of this log, a new segment begins, and room for one
+        is needed."""
         terms = self._raft.terms
         replaces = span.first <= terms.last_index and (
             terms.first_conflict(span) <= min(span.last, terms.last_index)

@@ -42,7 +42,7 @@ __all__ = ["PeerInbound", "received_batch"]
 def received_batch(body: memoryview, message: AppendEntries) -> Batch:
     """The entries of a message, every frame verified. ProtocolError.
 
-    C3: only what is committed is ever cleaned away, so a gap above leader_commit is forged.
+    C3: only what is committed is ever deleted, so a gap above leader_commit is forged.
     """
     batch = Batch.from_wire(body, message.span)
     if batch.has_gaps:

@@ -63,7 +63,8 @@ class MemberStores(msgspec.Struct, frozen=True, kw_only=True):
     fresh: bool
     """This directory is new: it has promised nothing to anybody."""
     lost: bool = False
-    """This directory takes the place of one that is lost with all that it promised."""
+    """Acknowledged entries may be missing, nobody knows which: they were not on the
+    disk when the process or the computer stopped (docs/decisions/0016)."""
     lost_entries: LostEntries | None = None
     """Entries that damage took, and that this member must have again to vote as before (C12)."""
     regressed: NewLossRecord | None = None

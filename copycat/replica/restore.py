@@ -124,8 +124,8 @@ def restore(
                     " what is left of it may bring back what was deleted",
                     index=replica_log.first_index,
                 )
-            # The whole log is the state now. What is let go from here on is nothing that the bad
-            # ones were needed for, so the next start must not find them.
+            # The whole log is the state now. What is deleted from here on needs none of the bad
+            # ones, so the next start must not find them.
             store.set_aside()
         return NO_ENTRY
     snapshot, data = found

@@ -128,11 +128,19 @@ class SnapshotSender:
         return self._resend_ms if self._requests else NEVER_MS
 
     def indexes_in_use(self) -> list[int]:
-        """Indexes of the snapshots under way: their receivers go on with the log from there.
+        """Indexes of the snapshots under way: their receivers continue with the log from there.
 
-        Called for whoever they stand in the way of, so those that stall end here. One whose
-        link is broken counts for the log no more, but its file would stay for ever.
+        One whose link is broken does not count for the log.
         """
+        return [
+            transfer.snapshot.entry.index
+            for peer, transfer in self._transfers.items()
+            if peer in self._requests
+        ]
+
+    def end_stalled(self) -> None:
+        """End the transfers that brought their peers nothing new for STALLED_MS, those with a
+        broken link too: the log or another transfer needs the room that they take."""
         now_ms = self._clock.now_ms
         for peer, transfer in list(self._transfers.items()):
             if now_ms - transfer.progress_ms >= STALLED_MS:
@@ -144,15 +152,10 @@ class SnapshotSender:
                     STALLED_MS // 1000,
                 )
                 self._drop(peer)
-        return [
-            transfer.snapshot.entry.index
-            for peer, transfer in self._transfers.items()
-            if peer in self._requests
-        ]
 
     def take_need_for_newer(self) -> bool:
-        """Whether a peer waits for a snapshot and no file here is new enough, or is good. True
-        once for each offer that found none."""
+        """Whether a peer waits for a snapshot and no file here is new enough, or is good. The
+        need counts as met from then on: True once for each offer that found none."""
         is_needed, self._needs_newer = self._needs_newer, False
         return is_needed
 
@@ -221,6 +224,7 @@ class SnapshotSender:
         self._write(peer, transfer, 0, b"")
 
     def _choose(self, store: SnapshotStore, least: int) -> _Transfer | None:
+        self.end_stalled()
         if len(self.indexes_in_use()) >= SENDING_MAX:
             return None
         newest = store.newest

@@ -1,4 +1,4 @@
-"""Snapshots of this member: taken between two slices, saved aside, and what may go for them.
+"""Snapshots of this member: taken between two slices, saved aside, and what they let be deleted.
 
 The loop never waits: the machine's state becomes a file in the apply thread, piece by piece; the
 aside thread reads it back and names it, and only then does the log lose its front (C24).
@@ -92,8 +92,6 @@ class SnapshotTaker:
         self._again_ms = 0
         self._applied_nbytes = applier.nbytes
         """What the applier had taken when the last snapshot was."""
-        self.full_count = 0
-        """How often a full disk kept one from being written (F13)."""
         self._last_obstacle = ""
 
     @property
@@ -235,7 +233,6 @@ class SnapshotTaker:
         self, store: SnapshotStore, saved: Snapshot | DiskFullError | ResourceError
     ) -> None:
         if isinstance(saved, DiskFullError | ResourceError):
-            self.full_count += 1
             self._again_ms = self._clock.now_ms + AGAIN_MS
             log.warning("no snapshot was written, the old ones stay: %s (F13)", saved)
             self._end(saved)
@@ -259,10 +256,10 @@ class SnapshotTaker:
         for done in waiting:
             done(answer)
 
-    # ---- what may go ---------------------------------------------------------------------
+    # ---- what is deleted -----------------------------------------------------------------
 
     def keep(self, stale: list[EntryId]) -> None:
-        """A snapshot was admitted: let the core know, let `stale` and the log's front go."""
+        """A snapshot was admitted: tell the core; delete those of `stale`, and the log's front."""
         store = self._store
         if store is None:
             return
@@ -286,6 +283,7 @@ class SnapshotTaker:
         """
         if self._store is None:
             return
+        self._sender.end_stalled()
         last = min([self._store.oldest_index, *self._sender.indexes_in_use()])
         replica_log = self._log
         if last < replica_log.first_index:

@@ -75,7 +75,7 @@ class Status(msgspec.Struct, frozen=True):
     snapshot_index: int = 0
     """What the newest snapshot covers that was read back; 0 for none."""
     deletion_floor: int = 0
-    """Deletions up to here may be cleaned away: every member has them for good (C23)."""
+    """Deletions up to here may be deleted from the log: every member has them for good (C23)."""
     missing_entries: str = ""
     """Entries that damage took and no leader has given back so far; until then this member does
     not campaign, and votes only for one that has them (C12). Empty: nothing is missing."""

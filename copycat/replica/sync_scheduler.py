@@ -71,7 +71,8 @@ class SyncScheduler:
             self.due_ms = min(self.due_ms, self._now_ms + self._sync_interval_ms)
 
     def request_layout_sync(self) -> None:
-        """The log's files were swapped: what they replace goes once a sync made that durable."""
+        """Files of the log were replaced: once a sync made that durable, the old ones are
+        deleted."""
         self._is_layout_sync_pending = True
 
     def request_full_sync(self) -> None:
