@@ -1,7 +1,8 @@
 """What members say to each other. Values only; `codec_peer.py` gives them bytes.
 
-The sender is known from the link that a message came by, so no message names it. What only a
-leader says names that leader: who sends entries need not be the one that leads.
+The sender is known from the link that a message came by, so no message names its sender. A
+message that only a leader sends, AppendEntries or InstallSnapshot, names the leader of its term,
+and counts only when the sender is that leader.
 `(term, request)` is unique for ever: a term has one leader, and that leader counts its
 requests up from one and never resumes a term after a restart (C10).
 """

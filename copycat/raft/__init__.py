@@ -63,10 +63,10 @@ given only to a log that has at least as much as the voter must not lose (C12), 
 while a leader is heard, unless that leader itself hands its leadership over.
 
 `AppendEntries` carries a span, the name of the entry before it, and how far the leader has
-committed; with an empty span it is a heartbeat. It names the leader: a follower believes in that
-one, and takes nothing from another one while it knows a leader of the term. `AppendReply` says
-how far the follower's log is durable and equal to the leader's (C1), or names the entry to go
-back to. A follower commits only what the very message in its hand verified (C2).
+committed; with an empty span it is a heartbeat. It names the leader of its term, which is its
+sender: a follower takes entries from no other member in this term. `AppendReply` says how far
+the follower's log is durable and equal to the leader's (C1), or names the entry to go back to. A
+follower commits only what the very message in its hand verified (C2).
 
 `InstallSnapshot` offers a snapshot when the log does not reach back far enough, or when deletions
 that the peer lacks may be deleted from it (C23). `InstallReply` says at the end that the snapshot

@@ -109,8 +109,8 @@ class Replicate(msgspec.Struct, frozen=True):
 class ShipSnapshot(msgspec.Struct, frozen=True):
     """Send a snapshot at or above `min_index`: the log does not reach back to what `peer` lacks.
 
-    Asked for once; the replica sends until `EndShipping`, and sends again what is lost. Each file
-    that it chooses for it is named by `SnapshotShipping`. One transfer a peer.
+    The core asks once. The replica sends until `EndShipping`, and sends again what is lost. By
+    `SnapshotShipping` it names each snapshot that it begins to send. There is one transfer a peer.
     """
 
     peer: MemberId

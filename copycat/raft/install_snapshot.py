@@ -1,8 +1,8 @@
 """Snapshots in place of entries: when a peer is sent one, and what the receiver's log becomes.
 
 The core decides that a snapshot is sent and that a transfer is over, and what the receiver's log
-becomes. It never hears of the bytes: senders and receivers in the replicas count them between
-themselves. Of a frame of theirs the core learns only that its sender is alive, and in which term.
+becomes. It never hears of the bytes: the senders and receivers in the replicas count them. Of each
+frame with bytes the core learns only that the sender is alive, and in which term.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def on_snapshot_shipping(raft: State, event: SnapshotShipping) -> None:
 def on_install_reply(
     raft: State, leader_state: LeaderState, sender: MemberId, message: InstallReply
 ) -> bool:
-    """A peer says in this term that it has a snapshot, or what that covers. True when this ends
-    its transfer, which moves its match_index."""
+    """A peer says in this term that it has a snapshot, or all that the snapshot covers. True when
+    this ends the transfer to the peer, which moves the peer's match_index."""
     progress = leader_state.progress.get(sender)
     if progress is None or not 1 <= message.request <= progress.last_request:
         raft.ignored += 1
@@ -203,7 +203,7 @@ def _answer(
 
 
 def on_compacted(raft: State, first_index: int) -> None:
-    """The front of the log went: a snapshot of this member covers it."""
+    """The front of the log was deleted: a snapshot of this member covers it."""
     require(
         first_index <= raft.commit_index + 1,
         "a log was trimmed above what is committed",
@@ -217,7 +217,7 @@ def on_compacted(raft: State, first_index: int) -> None:
 
 
 def on_gaps_known(raft: State, valid_from: int) -> None:
-    """This member leads; what it lets go from now on it has committed itself."""
+    """This member leads: what it deletes from now on it has committed itself."""
     if raft.leader_state is not None:
         raft.leader_state.valid_from = valid_from
 

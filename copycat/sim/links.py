@@ -42,13 +42,13 @@ class Process(Protocol):
 
 
 class _Link:
-    __slots__ = ("dial", "generation", "is_cut", "is_up", "is_wanted", "target_process")
+    __slots__ = ("dial", "generation", "is_cut", "is_dialled", "is_up", "target_process")
 
     def __init__(self) -> None:
         self.dial = 0
         """The Hello that may open it; a later one makes earlier answers void."""
         self.generation = 0
-        self.is_wanted = False
+        self.is_dialled = False
         """The replica asked for it (`Host.connect`)."""
         self.is_up = False
         self.is_cut = False
@@ -86,13 +86,13 @@ class Links:
 
     def connect(self, to: int) -> None:
         """Dial this member, and again whenever the link to it breaks."""
-        self._links[to].is_wanted = True
+        self._links[to].is_dialled = True
         self._host.soon(self._random.around(MS), self._dial, to)
 
     def disconnect(self, to: int) -> None:
         """End the link to this member, and dial it no more."""
         link = self._links[to]
-        link.is_wanted = False
+        link.is_dialled = False
         link.dial += 1
         if link.is_up:
             self.cut(to, self._random.around(MS))
@@ -137,7 +137,7 @@ class Links:
     def lost(self, *, was_power: bool) -> None:
         """The owner is gone: so are its links, and others notice theirs to it."""
         for link in self._links.values():
-            link.is_up = link.is_cut = link.is_wanted = False
+            link.is_up = link.is_cut = link.is_dialled = False
             link.dial += 1
         for other in self._hosts:
             if other is not self._host and other.is_up:
@@ -148,7 +148,7 @@ class Links:
 
     def _dial(self, to: int) -> None:
         link, host = self._links[to], self._host
-        if link.is_up or not link.is_wanted or host.replica is None:
+        if link.is_up or not link.is_dialled or host.replica is None:
             return
         link.dial += 1
         hello = host.replica.hello()

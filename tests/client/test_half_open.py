@@ -41,12 +41,12 @@ def test_a_server_that_stops_reading_is_left_and_costs_no_busy_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pumps = 0
-    copy_bytes = SessionDriver._send_outgoing
+    send_outgoing = SessionDriver._send_outgoing
 
     def counted(self: SessionDriver) -> None:
         nonlocal pumps
         pumps += 1
-        copy_bytes(self)
+        send_outgoing(self)
 
     async def scenario() -> None:
         deaf = Deaf()

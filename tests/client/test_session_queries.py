@@ -40,10 +40,10 @@ def test_a_query_names_the_last_command_and_the_highest_index() -> None:
 def test_a_client_never_asks_for_less_than_an_answer_showed_it() -> None:
     """Of a read as of a command; and an answer that names less takes nothing back."""
     session = opened()
-    for request_index, (format_operations, least) in enumerate([(50, 50), (70, 70), (60, 70)]):
+    for request_index, (index, least) in enumerate([(50, 50), (70, 70), (60, 70)]):
         request = ask(session, f"q{request_index}")
         session.outgoing(0)
-        session.received(answer(request, 1, index=format_operations), 0)
+        session.received(answer(request, 1, index=index), 0)
         ask(session, f"r{request_index}")
         (query,) = session.outgoing(0)
         assert isinstance(query, QueryRequest)

@@ -161,7 +161,10 @@ class Cluster(DiskFaults, Snapshotting):
         node.facts = facts
         if not node.raft.eligibility.is_recovering:
             node.lost_upto = NO_ENTRY
-        if node.has_regressed and node.durable[: len(node.vote_floor)] == node.vote_floor:
+        if (
+            node.has_regressed
+            and node.durable[: len(node.log_before_loss)] == node.log_before_loss
+        ):
             node.has_regressed = False
         if not node.raft.eligibility.has_accepted_loss:
             node.accepted_loss = NO_ENTRY

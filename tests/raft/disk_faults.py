@@ -45,7 +45,11 @@ class DiskFaults(ABC):
         node.platter_first = min(node.platter_first, len(node.platter) + 1)
         node.has_lost = True
         if is_recovering:
-            node.lost_upto, node.vote_floor, node.is_older_copy = name_of(before), before, False
+            node.lost_upto, node.log_before_loss, node.is_older_copy = (
+                name_of(before),
+                before,
+                False,
+            )
             node.hard_state = (max(node.hard_state[0], node.lost_upto.term) + 1, 0)
         self.start(number)
 

@@ -69,9 +69,9 @@ class History:
 
     def commit(self, index: int, log: list[Entry], platters: list[list[Entry]]) -> None:
         """I6: committed is for ever and durable on a majority (I7, Figure 8)."""
-        first = self.committed[:index]
+        before = self.committed[:index]
         mine = log[:index]
-        law(mine[: len(first)] == first, "I6 committed is for ever", index=index)
+        law(mine[: len(before)] == before, "I6 committed is for ever", index=index)
         law(len(mine) == index, "I4 commit beyond the log", index=index)
         if index > len(self.committed):
             copies = sum(platter[:index] == mine for platter in platters)

@@ -69,7 +69,7 @@ class Node:
         """What its directory says that damage took (C12)."""
         self.accepted_loss = NO_ENTRY
         """The same, once an operator accepted that it is lost."""
-        self.vote_floor: list[Entry] = []
+        self.log_before_loss: list[Entry] = []
         """The log before the loss: the member votes as if it still had these entries."""
         self.required_term = 0
         """What its directory says that the hard state must have reached for it."""
@@ -117,8 +117,8 @@ class Node:
         it had that log still.
         """
         is_bound = self.has_regressed or self.lost_upto != NO_ENTRY
-        votes_as_before = is_bound and self.vote_floor[: len(entries)] == entries
-        return self.vote_floor if votes_as_before else self.durable
+        votes_as_before = is_bound and self.log_before_loss[: len(entries)] == entries
+        return self.log_before_loss if votes_as_before else self.durable
 
     def take_image(self) -> None:
         """A backup of the disk as it is now."""
@@ -129,7 +129,7 @@ class Node:
     def restore_image(self) -> None:
         """The disk is what it was when the image was taken."""
         assert self.image is not None, "no image was taken"
-        self.vote_floor = list(self.durable)
+        self.log_before_loss = list(self.durable)
         self.platter = list(self.image.platter)
         self.platter_first = self.image.platter_first
         self.snapshots = [list(snapshot) for snapshot in self.image.snapshots]

@@ -136,9 +136,7 @@ def test_c22_a_member_that_replays_over_gaps_cleans_nothing() -> None:
     node.replica.compact(Compaction.MAJOR, reports.append)
     while not reports:
         node.turn(100)
-        for work, done in node.host.work[
-            1:
-        ]:  # the acknowledged index is read; the next slice waits
+        for work, done in node.host.work[1:]:  # the acknowledged index; the next slice waits
             done(work())
         del node.host.work[1:]
         node.turn()

@@ -344,8 +344,8 @@ def test_members_take_their_snapshots_one_after_the_other_and_the_leader_last() 
         order += [m for m, disk in net.disks.items() if disk.snapshots and m not in order]
         if len(order) == 3:
             break
-    result = [disk.store.entries[0].index for disk in net.disks.values()]
-    assert len(set(result)) == 3, "none at the entry of another"
+    indexes = [disk.store.entries[0].index for disk in net.disks.values()]
+    assert len(set(indexes)) == 3, "none at the entry of another"
     assert order[-1] == leader.member
 
 

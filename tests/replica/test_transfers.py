@@ -142,16 +142,16 @@ def test_f13_a_full_follower_does_not_hold_the_leaders_log(
         disk.setattr(Reception, "write", no_room)
         net.mend(away.node.member)
         wait(net, 2000)
-        shown = [newest(leader), grow(net, leader)]
+        retained = [newest(leader), grow(net, leader)]
         for _ in range(3):
             wait(net, 3000)
-            shown = [shown[-1], grow(net, leader)]
-        assert leader.store.entries == [one.entry for one in shown]
-        assert shown[0].entry.index - 8 < leader.log.first_index <= shown[0].entry.next
+            retained = [retained[-1], grow(net, leader)]
+        assert leader.store.entries == [one.entry for one in retained]
+        assert retained[0].entry.index - 8 < leader.log.first_index <= retained[0].entry.next
         assert away.executor.last_applied < leader.log.first_index
     wait(net, 3000)
     same(net)
-    assert away.log.before == shown[1].entry, "it was sent the newest"
+    assert away.log.before == retained[1].entry, "it was sent the newest"
 
 
 @pytest.mark.parametrize("hindrance", ["silent", "gone"])
@@ -173,9 +173,9 @@ def test_a_transfer_that_gains_nothing_holds_the_log_for_a_minute_and_no_longer(
     assert first.entry in leader.store.entries
     assert leader.log.first_index <= first.entry.next
     wait(net, STALLED_MS)
-    shown = [grow(net, leader) for _ in range(2)]
-    assert leader.store.entries == [one.entry for one in shown]
-    assert shown[0].entry.index - 8 < leader.log.first_index <= shown[0].entry.next
+    retained = [grow(net, leader) for _ in range(2)]
+    assert leader.store.entries == [one.entry for one in retained]
+    assert retained[0].entry.index - 8 < leader.log.first_index <= retained[0].entry.next
 
 
 def test_c23_a_bad_one_counts_until_its_file_is_gone() -> None:
@@ -216,7 +216,7 @@ class SlowDisk:
         self.away = away
         self.again_ms = 0
         self.ms = ms
-        self.newest_snapshot = 0
+        self.chunk_count = 0
         self.write = Reception.write
         monkeypatch.setattr(snapshot_sender, "CHUNK_NBYTES", 512)
         monkeypatch.setattr(Reception, "write", self)
@@ -229,7 +229,7 @@ class SlowDisk:
         if now_ms < self.again_ms or offset != reception.end:
             return reception.end
         self.again_ms = now_ms + self.ms
-        self.newest_snapshot += 1
+        self.chunk_count += 1
         return self.write(reception, offset, data)
 
 
@@ -242,7 +242,7 @@ def test_a_slow_transfer_holds_the_log_until_it_is_done(monkeypatch: pytest.Monk
     for _ in range(3):
         wait(net, STALLED_MS // 2)
         grow(net, leader)
-    assert 4 < disk.newest_snapshot < first.nbytes / 512
+    assert 4 < disk.chunk_count < first.nbytes / 512
     assert first.entry in leader.store.entries
     assert leader.log.first_index <= first.entry.next
     disk.ms = 0
@@ -257,7 +257,7 @@ def test_who_lost_what_it_held_is_sent_the_newest(monkeypatch: pytest.MonkeyPatc
     disk = SlowDisk(away, monkeypatch, 2000)
     net.mend(away.node.member)
     wait(net, 5000)
-    assert disk.newest_snapshot > 1
+    assert disk.chunk_count > 1
     newest_snapshot = grow(net, leader)
     net.restart(away.node.member)
     disk.again_ms = disk.ms = 0

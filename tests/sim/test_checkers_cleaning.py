@@ -32,14 +32,14 @@ class Known:
 
     def __init__(self) -> None:
         self.floor = LAST
-        self.unrewritten = {1}
+        self.in_use = {1}
         self.writes: dict[Hashable, list[Write]] = {}
 
     def acknowledged_index(self) -> int:
         return self.floor
 
     def is_held(self, index: int) -> bool:
-        return index in self.unrewritten
+        return index in self.in_use
 
     def key_writes(self) -> Mapping[Hashable, Sequence[Write]]:
         return self.writes
@@ -161,7 +161,7 @@ def test_i23_an_entry_above_the_horizon(three: Three) -> None:
 
 
 def test_c19_an_entry_that_a_session_stands_on(three: Three) -> None:
-    three.known.unrewritten.add(4)
+    three.known.in_use.add(4)
     with fires("I23", "C19"):
         three.drop(3, 4)
 

@@ -266,8 +266,8 @@ def test_c21_the_acknowledged_index_is_what_the_log_says(sessions: Sessions) -> 
 def test_c19_what_a_session_stands_on_is_held(sessions: Sessions) -> None:
     first = sessions.command(1, 2)
     sessions.apply()
-    passing = [index for index in range(1, first + 2) if sessions.checker.is_held(index)]
-    assert passing == [1, first + 1], "the register and the newest command"
+    held = [index for index in range(1, first + 2) if sessions.checker.is_held(index)]
+    assert held == [1, first + 1], "the register and the newest command"
     ended = sessions.entry(EntryKind.CLOSE)
     sessions.apply(SessionEnded(1, False, ended))
     assert not sessions.checker.is_held(first + 1)

@@ -238,15 +238,15 @@ class DiskModel:
         """
         self.is_rotten = False
         last = max(last_index, before.index)
-        entries_before = EntryId(self.term_at(self.durable), self.durable)
-        if last < self.durable and lost_upto < entries_before:
+        last_durable = EntryId(self.term_at(self.durable), self.durable)
+        if last < self.durable and lost_upto < last_durable:
             raise violated(
                 "C12",
                 "a damaged log says that it held less than it did",
                 member=self.member,
                 last_index=last,
                 lost_upto=lost_upto,
-                entries_before=entries_before,
+                last_durable=last_durable,
             )
         if before.index > max(self.most, self.snapshot.index):
             raise violated("I24", "a cut log begins nowhere", member=self.member, before=before)

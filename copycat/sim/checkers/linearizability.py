@@ -41,7 +41,7 @@ class Operation(msgspec.Struct, kw_only=True):
 
     chain: commands of one session share one; neighbours in `number` order.
     kind: "put", "lend", "alarm", "delete", "hush", "cas" and "get" on a register,
-    "hold" and "let_go" on what is held, "append" and "items" on a list.
+    "hold" and "let_go" on a token, "append" and "items" on a list.
     index: the log index that the answer named; of an unanswered command, where the checker
     found it in the log; 0 when nowhere.
     """
@@ -107,7 +107,7 @@ def check_witness(operations: Sequence[Operation]) -> None:
 # --- (b) the search -----------------------------------------------------------------------
 
 _LIST_START = (0, 0)
-_PLACES = {"append": "list", "items": "list", "hold": "entries_before", "let_go": "entries_before"}
+_PLACES = {"append": "list", "items": "list", "hold": "token", "let_go": "token"}
 """Where an operation acts; all others on the register of its key."""
 
 
