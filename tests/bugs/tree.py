@@ -30,6 +30,8 @@ __all__ = [
 BUGS = sorted((ROOT / "tests" / "bugs").glob("*.toml"))
 _CONTROL_SEEDS = 7
 """So many in one run: the cores share them evenly."""
+_WITHOUT = ("-p", "no:cacheprovider", "-p", "no:benchmark")
+"""A fifth of a second of each start is the import of what only benchmarks use."""
 _LIMIT_S = 600
 """What takes so long hangs; a busy machine does not."""
 
@@ -150,7 +152,7 @@ def run(words: tuple[str, ...], at: Path) -> subprocess.CompletedProcess[str]:
     """`pytest ...` or `sim ...` on the tree `at`, not on ours."""
     tool, *arguments = words
     modules = {
-        "pytest": ["pytest", "-q", "-x", "-p", "no:cacheprovider", "--seed-base=1"],
+        "pytest": ["pytest", "-q", "-x", *_WITHOUT, "--seed-base=1"],
         "sim": ["copycat.sim"],
     }
     return subprocess.run(
