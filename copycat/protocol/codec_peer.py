@@ -226,7 +226,7 @@ def decode_append(frame: Frame) -> tuple[AppendEntries, memoryview]:
         first,
         end,
         commit,
-        floor,
+        deletion_floor,
         configuration_term,
         configuration_index,
         log_time_ms,
@@ -242,7 +242,7 @@ def decode_append(frame: Frame) -> tuple[AppendEntries, memoryview]:
         EntryId(prev_term, prev_index),
         Span(span_term, first, end),
         commit,
-        floor,
+        deletion_floor,
         EntryId(configuration_term, configuration_index),
         log_time_ms,
     )

@@ -251,7 +251,13 @@ def clean(machine: StateMachine, entries: Sequence[Entry], longest: int = 1) -> 
 
 
 def legal(
-    cleaned: Cleaned, horizon: int, floor: int, *, major: bool, released: set[int], upto: int
+    cleaned: Cleaned,
+    horizon: int,
+    deletion_floor: int,
+    *,
+    major: bool,
+    released: set[int],
+    upto: int,
 ) -> set[int]:
     """What one compaction within the limits may drop; without snapshots.
 
@@ -261,7 +267,11 @@ def legal(
     """
     limit = min(horizon, cleaned.floors[horizon])
     # The stricter classes go with a snapshot only.
-    reach = {Release.ANY: horizon, Release.STABLE: floor, Release.SEQUENTIAL: floor}
+    reach = {
+        Release.ANY: horizon,
+        Release.STABLE: deletion_floor,
+        Release.SEQUENTIAL: deletion_floor,
+    }
     dropped: set[int] = set()
     for at, index, policy in cleaned.releases:
         in_front = major and index <= upto

@@ -136,10 +136,15 @@ def test_c23_a_snapshot_at_or_above_the_floor_and_a_cleaned_log_are_worth_the_fu
 ) -> None:
     entries = write(steps).entries
     horizon = data.draw(st.integers(1, len(entries)))
-    floor = data.draw(st.integers(0, horizon))
-    at = data.draw(st.integers(max(1, floor), len(entries)))
+    deletion_floor = data.draw(st.integers(0, horizon))
+    at = data.draw(st.integers(max(1, deletion_floor), len(entries)))
     dropped = legal(
-        clean(Busy(), entries), horizon, floor, major=True, released=set(), upto=len(entries)
+        clean(Busy(), entries),
+        horizon,
+        deletion_floor,
+        major=True,
+        released=set(),
+        upto=len(entries),
     )
     expected = full_digests(Busy(), entries, 1)
     whole, executor = SessionExecutor(Busy()), SessionExecutor(Busy())

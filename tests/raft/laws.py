@@ -63,9 +63,14 @@ class History:
         same = entries == self.committed[: len(entries)]
         law(entries and same, "I12 snapshot is a prefix", member=member, length=len(entries))
 
-    def deletions_allowed(self, floor: int, member: int, durable: list[Entry]) -> None:
+    def deletions_allowed(self, deletion_floor: int, member: int, durable: list[Entry]) -> None:
         """C23, I22: nobody is below a floor that anybody knows, whatever crashed."""
-        law(floor <= len(durable), "C23 below the floor", member=member, floor=floor)
+        law(
+            deletion_floor <= len(durable),
+            "C23 below the floor",
+            member=member,
+            deletion_floor=deletion_floor,
+        )
 
     def commit(self, index: int, log: list[Entry], platters: list[list[Entry]]) -> None:
         """I6: committed is for ever and durable on a majority (I7, Figure 8)."""

@@ -31,8 +31,8 @@ def test_append_and_truncate_are_a_list_s(terms: list[int], more: list[int]) -> 
     runs = build(terms)
     runs.truncate(len(terms) // 2)
     naive = terms[: len(terms) // 2]
-    floor = naive[-1] if naive else 1
-    for term in (max(term, floor) for term in more):
+    min_term = naive[-1] if naive else 1
+    for term in (max(term, min_term) for term in more):
         runs.append(Span(term, len(naive) + 1, len(naive) + 3))
         naive += [term, term]
     assert runs.runs == build(naive).runs

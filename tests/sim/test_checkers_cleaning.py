@@ -31,12 +31,12 @@ class Known:
     """A reference of which a test says what it knows."""
 
     def __init__(self) -> None:
-        self.floor = LAST
+        self.last_acknowledged = LAST
         self.in_use = {1}
         self.writes: dict[Hashable, list[Write]] = {}
 
     def acknowledged_index(self) -> int:
-        return self.floor
+        return self.last_acknowledged
 
     def is_held(self, index: int) -> bool:
         return index in self.in_use
@@ -179,17 +179,17 @@ def test_i23_releases_of_an_earlier_process_do_not_count(three: Three) -> None:
 
 
 def test_c21_an_entry_goes_before_the_replies_are_acknowledged(three: Three) -> None:
-    three.known.floor = 7
+    three.known.last_acknowledged = 7
     with fires("I23", "C21"):
         three.drop(3)
-    three.known.floor = 8
+    three.known.last_acknowledged = 8
     assert three.drop(4) == 1
 
 
 def test_c21_the_replies_count_when_the_rewrite_is_frozen(three: Three) -> None:
-    three.known.floor = 7
+    three.known.last_acknowledged = 7
     frozen = three.freeze()
-    three.known.floor = LAST
+    three.known.last_acknowledged = LAST
     three.disk_model.installing(frozen)
     with fires("I23", "C21"):
         three.disk_model.installed(FakeLog({3: LAST}), frozen)
