@@ -187,6 +187,13 @@ def test_i19_a_session_in_use_is_replaced(sessions: Sessions) -> None:
         sessions.checker.session_lost(1)
 
 
+def test_i19_another_leader_does_not_know_earlier_registrations(sessions: Sessions) -> None:
+    sessions.entry(EntryKind.NOOP)
+    register = sessions.entry(EntryKind.REGISTER)
+    sessions.apply(SessionOpened(register, "c", 1000, 0), SessionEnded(1, True, register))
+    sessions.checker.session_lost(1)
+
+
 def test_i20_members_disagree(sessions: Sessions) -> None:
     ended = sessions.entry(EntryKind.CLOSE)
     sessions.apply(SessionEnded(1, False, ended))

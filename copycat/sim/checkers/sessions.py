@@ -85,6 +85,8 @@ class SessionChecker:
         self._fixed: set[int] = set()
         """Entries that are neither commands nor keep-alives: they go with a snapshot (C19)."""
         self._last_noop_ms = 0
+        self._noops: list[int] = []
+        """Indexes of the no-ops replayed: each is the first entry of a leader."""
 
     # --- the committed log ----------------------------------------------------------------
 
@@ -133,6 +135,7 @@ class SessionChecker:
             self._fixed.add(run.first_index)
         if run.kind == EntryKind.NOOP:
             self._last_noop_ms = run.time_ms
+            self._noops.append(run.first_index)
             return
         is_timed = run.kind == EntryKind.EXPIRE
         for change in self._at.get(run.first_index, ()):
@@ -390,13 +393,15 @@ class SessionChecker:
     def session_lost(self, session: int) -> None:
         """A client was told that its session is unknown: that must be in the log (I19), and
         cannot be for a REGISTER of its own, since it asks for no other session while it has one.
+        What a leader remembers of registrations another one does not know.
         """
         known = self._sessions.get(session)
         if known is None:
             return
         if not known.ended:
             raise violated("I19", "an open session was declared unknown", session=session)
-        if known.ended in self._sessions:
+        is_one_leader = not any(session < noop < known.ended for noop in self._noops)
+        if known.ended in self._sessions and is_one_leader:
             raise violated(
                 "I19",
                 "a REGISTER that its client had given up ended the session opened after it",
