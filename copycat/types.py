@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple, NewType, TypeAlias
 __all__ = [
     "NO_ENTRY",
     "NO_LIMITS",
+    "ChangeKind",
+    "ChangeRefusal",
     "CompactionLike",
     "CompactionLimits",
     "CompactionReport",
@@ -241,6 +243,46 @@ class MemberStatus(enum.StrEnum):
 
     AVAILABLE = "available"
     UNAVAILABLE = "unavailable"
+
+
+class ChangeKind(enum.IntEnum):
+    """What a change of the configuration does to one member; values are the wire format."""
+
+    ADD = 1
+    """A member that was none before joins, as RESERVE or PASSIVE."""
+    PROMOTE = 2
+    DEMOTE = 3
+    REMOVE = 4
+
+
+class ChangeRefusal(enum.IntEnum):
+    """Why a change of the configuration was not made; values are the wire format."""
+
+    STALE_BASE = 1
+    """The asker knows an older configuration than the newest committed one."""
+    NOT_LEADER = 2
+    IN_FLIGHT = 3
+    """Another change is not committed yet."""
+    NO_OWN_TERM_COMMIT = 4
+    """The leader has not committed an entry of its own term yet."""
+    LAST_VOTER = 5
+    """A cluster without a voter could never change again."""
+    UNKNOWN_MEMBER = 6
+    MEMBER_ID_REUSED = 7
+    """This id was a member once, or is the id of a member with another address."""
+    NO_MAJORITY = 8
+    """The voters that the leader hears and streams to are no majority of the new configuration."""
+    LEADER_ITSELF = 9
+    """A leader does not append the end of its own vote: it transfers leadership first."""
+    NOT_CONNECTED = 10
+    """The leader has no link to the member that is to join or to be promoted."""
+    TIMED_OUT = 11
+    """A member that was to be promoted gained nothing for the time limit; the flag is taken
+    back."""
+    SUPERSEDED = 12
+    """Another change of the same member was committed before the promotion was complete."""
+    WRONG_TYPE = 13
+    """The member is not of a type from which this change leads to the type that was asked for."""
 
 
 class ServerState(enum.StrEnum):
