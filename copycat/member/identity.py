@@ -1,20 +1,18 @@
 """The identity file: whose directory this is (F7), in two copies, written last (F27).
 
-Layout of a copy, little-endian: magic 8 bytes `COPYIDN\\0`, crc u32, format version u32, body
-size u32, zero u32, then the body (MessagePack of the fields by position). The crc is CRC32C of
-everything behind itself; it is checked before the version, so that rot never looks like an
-upgrade. This header stays as it is in every later format version.
+A copy is a `checked_file` with the magic `COPYIDN\\0`; its body is MessagePack of the fields by
+position. Version 1 has no incarnation of the cluster. It is written as long as this member knows
+none, so that an older build can open the directory of a cluster whose members never changed.
 """
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from copycat.errors import CorruptLogError, FormatVersionError, WrongDirectoryError
-from copycat.storage._native import crc32c
+from copycat.errors import CorruptLogError, WrongDirectoryError
+from copycat.member.checked_file import seal, unseal
 from copycat.storage.unreadable import unreadable_is_corrupt
 from copycat.types import MemberId
 
@@ -25,23 +23,37 @@ __all__ = ["IDENTITY_FILES", "Identity", "check_identity", "read_identity", "wri
 
 IDENTITY_FILES = ("identity-a", "identity-b")
 
-_FORMAT_VERSION = 1
-_HEADER = struct.Struct("<8sIIII")
+_VERSION_1 = 1
+_VERSION = 2
+"""Since version 2 the incarnation of the cluster is the last field."""
 _MAGIC = b"COPYIDN\0"
-_CRC_END = 12
+
+
+class _Fields(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """The body of a copy."""
+
+    cluster_name: str
+    address: str
+    members: tuple[str, ...]
+    member: bytes
+    incarnation: bytes
+    cluster_incarnation: bytes = b""
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """Who wrote this directory; fixed at its first start."""
+    """Who wrote this directory: fixed at its first start, but for the cluster's incarnation."""
 
     cluster_name: str
     address: str
     """Of this member, `host:port`."""
     members: tuple[str, ...]
-    """The addresses of configuration 0, sorted (C16)."""
+    """The addresses of configuration 0, sorted (C16); empty for a member that joined later."""
     member: MemberId
     incarnation: int = 0
     """128 random bits of this directory: the same id over another one is a lost disk."""
+    cluster_incarnation: int = 0
+    """128 bits that say which cluster this is, of the first configuration that was committed;
+    0 while this member knows none (C41)."""
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "members", tuple(sorted(self.members)))
@@ -57,58 +69,50 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         """The same member over a new directory."""
         return msgspec.structs.replace(self, incarnation=incarnation)
 
+    def with_cluster_incarnation(self, incarnation: int) -> Identity:
+        """The same directory, of a cluster that is known."""
+        return msgspec.structs.replace(self, cluster_incarnation=incarnation)
+
     def encode(self) -> bytes:
         """One copy of the file."""
-        body = msgspec.msgpack.encode(
-            (
-                self.cluster_name,
-                self.address,
-                self.members,
-                self.member.to_bytes(16, "little"),
-                self.incarnation.to_bytes(16, "little"),
-            )
+        fields = (
+            self.cluster_name,
+            self.address,
+            self.members,
+            self.member.to_bytes(16, "little"),
+            self.incarnation.to_bytes(16, "little"),
         )
-        rest = struct.pack("<III", _FORMAT_VERSION, len(body), 0) + body
-        return _MAGIC + struct.pack("<I", crc32c(rest)) + rest
+        if not self.cluster_incarnation:
+            return seal(_MAGIC, _VERSION_1, msgspec.msgpack.encode(fields))
+        known = (*fields, self.cluster_incarnation.to_bytes(16, "little"))
+        return seal(_MAGIC, _VERSION, msgspec.msgpack.encode(known))
 
     @classmethod
     def decode(cls, data: bytes, path: str) -> Identity:
         """The identity in one copy: CorruptLogError, FormatVersionError."""
-        if len(data) < _HEADER.size:
-            raise CorruptLogError(f"{path}: {len(data)} bytes are no identity", path=path)
-        magic, crc, version, size, zero = _HEADER.unpack_from(data)
-        if magic != _MAGIC or crc != crc32c(data[_CRC_END:]):
-            raise CorruptLogError(f"{path}: its checksum does not fit", path=path, offset=0)
-        if version != _FORMAT_VERSION:
-            raise FormatVersionError(
-                f"{path} has format version {version}; this copycat reads {_FORMAT_VERSION}",
-                path=path,
-                found=version,
-                supported=_FORMAT_VERSION,
-            )
-        body = data[_HEADER.size :]
-        if zero or size != len(body):
-            raise CorruptLogError(f"{path}: body of {len(body)} bytes, not {size}", path=path)
+        version, body = unseal(data, _MAGIC, (_VERSION_1, _VERSION), path, "identity")
         try:
-            name, address, members, member, incarnation = msgspec.msgpack.decode(
-                body, type=tuple[str, str, tuple[str, ...], bytes, bytes]
-            )
+            fields = msgspec.msgpack.decode(body, type=_Fields)
         except msgspec.MsgspecError as error:
             raise CorruptLogError(f"{path}: {error}", path=path) from error
+        if bool(fields.cluster_incarnation) != (version > _VERSION_1):
+            raise CorruptLogError(f"{path}: its version does not fit its fields", path=path)
         return cls(
-            cluster_name=name,
-            address=address,
-            members=members,
-            member=MemberId(int.from_bytes(member, "little")),
-            incarnation=int.from_bytes(incarnation, "little"),
+            cluster_name=fields.cluster_name,
+            address=fields.address,
+            members=fields.members,
+            member=MemberId(int.from_bytes(fields.member, "little")),
+            incarnation=int.from_bytes(fields.incarnation, "little"),
+            cluster_incarnation=int.from_bytes(fields.cluster_incarnation, "little"),
         )
 
 
 def read_identity(env: Env, directory: str) -> tuple[Identity | None, tuple[str, ...]]:
     """The identity in `directory`, and which copies must be written again.
 
-    None when no copy exists (F27). One bad, unreadable or missing copy is ignored;
-    CorruptLogError when no good one is left, or when the two are good and differ.
+    None when no copy exists (F27). One bad, unreadable or missing copy is ignored, as is one that
+    does not know the cluster's incarnation yet while the other one does (C41). CorruptLogError
+    when no good one is left, or when the two are good and differ in anything else.
     """
     by_name: dict[str, Identity] = {}
     causes: list[CorruptLogError] = []
@@ -130,12 +134,18 @@ def read_identity(env: Env, directory: str) -> tuple[Identity | None, tuple[str,
     if not by_name:
         return None, ()
     copies = list(by_name.values())
-    if copies[0] != copies[-1]:
-        raise CorruptLogError(
-            f"{directory}: its two identities differ: {copies[0]} and {copies[-1]}",
-            path=directory,
-        )
-    return copies[0], tuple(name for name in IDENTITY_FILES if name not in by_name)
+    newest = max(copies, key=_known_incarnation)
+    for copy in copies:
+        if copy not in (newest, newest.with_cluster_incarnation(0)):
+            raise CorruptLogError(
+                f"{directory}: its two identities differ: {copies[0]} and {copies[-1]}",
+                path=directory,
+            )
+    return newest, tuple(name for name in IDENTITY_FILES if by_name.get(name) != newest)
+
+
+def _known_incarnation(copy: Identity) -> int:
+    return copy.cluster_incarnation
 
 
 def write_identity(

@@ -156,6 +156,11 @@ class Reader:
             raise ProtocolError(f"{self._what}: {count} addresses; the limit is {ADDRESSES_MAX}")
         return tuple(self.text() for _ in range(count))
 
+    @property
+    def left(self) -> int:
+        """How many bytes are left."""
+        return len(self._body) - self._at
+
     def rest(self) -> memoryview:
         """Everything that is left."""
         part = self._body[self._at :]

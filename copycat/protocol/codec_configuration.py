@@ -1,0 +1,120 @@
+"""Bytes of a configuration: who the members of the cluster are, and of which cluster.
+
+The same bytes are the payload of a CONFIGURATION entry, a field of a snapshot file, a part of the
+file `configuration` in a member's directory, and the body of a CONFIGURATION_NOTICE. They begin
+with a version of their own (C47), so that a member that does not know it stops at the entry and
+says so. Nobody skips a configuration.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import NamedTuple
+
+from copycat.errors import ConfigurationError, ProtocolError, VersionMismatchError
+from copycat.protocol.framing import Buffer
+from copycat.protocol.wire import ADDRESSES_MAX, Reader, pack_text
+from copycat.types import EntryId, MemberId, MemberType
+
+__all__ = [
+    "CONFIGURATION_VERSION",
+    "MEMBERS_MAX",
+    "ConfigurationRecord",
+    "MemberRow",
+    "decode_configuration",
+    "encode_configuration",
+]
+
+CONFIGURATION_VERSION = 1
+MEMBERS_MAX = ADDRESSES_MAX
+"""Members of one configuration: clients are sent the addresses of all of them."""
+
+_VERSION = Struct("<H")
+_HEAD = Struct("<QQH")
+"""Name of the entry (term, index), number of members."""
+_MEMBER = Struct("<BBQ")
+"""Type, flags, `since`."""
+_IS_PROMOTABLE = 1
+_CODE_OF = {MemberType.RESERVE: 1, MemberType.PASSIVE: 2, MemberType.ACTIVE: 3}
+_TYPE_OF = {code: kind for kind, code in _CODE_OF.items()}
+
+
+class MemberRow(NamedTuple):
+    """One member as the bytes have it; the fields are those of a member's record."""
+
+    member: MemberId
+    type: MemberType
+    address: str
+    since: int = 0
+    is_promotable: bool = False
+
+
+class ConfigurationRecord(NamedTuple):
+    """What the bytes of one configuration say."""
+
+    entry: EntryId
+    """The name of the entry that holds it; NO_ENTRY: no entry, as with that of the founders."""
+    cluster_incarnation: int
+    """128 bits that say which cluster this is (C41); 0 with the founders' configuration."""
+    members: tuple[MemberRow, ...]
+
+
+def encode_configuration(record: ConfigurationRecord) -> bytes:
+    """The bytes of a configuration. ConfigurationError when it is beyond a limit."""
+    members = record.members
+    if len(members) > MEMBERS_MAX:
+        raise ConfigurationError(f"{len(members)} members; the limit is {MEMBERS_MAX}")
+    parts = [
+        _VERSION.pack(CONFIGURATION_VERSION),
+        record.cluster_incarnation.to_bytes(16, "little"),
+        _HEAD.pack(record.entry.term, record.entry.index, len(members)),
+    ]
+    for row in members:
+        flags = _IS_PROMOTABLE * row.is_promotable
+        parts.append(row.member.to_bytes(16, "little"))
+        parts.append(_MEMBER.pack(_CODE_OF[row.type], flags, row.since))
+        parts.append(pack_text(row.address))
+    return b"".join(parts)
+
+
+def decode_configuration(data: Buffer, what: str) -> ConfigurationRecord:
+    """The configuration in `data`. what: where the bytes were found, for an error.
+
+    VersionMismatchError for a version that this build does not know; ProtocolError for bytes that
+    are no configuration.
+    """
+    reader = Reader(data, what)
+    (version,) = reader.unpack(_VERSION)
+    if version != CONFIGURATION_VERSION:
+        raise VersionMismatchError(
+            f"{what} is a configuration of version {version}; this copycat reads version"
+            f" {CONFIGURATION_VERSION}, and nobody may skip a configuration",
+            hint="run the version of copycat that wrote it, or a newer one",
+        )
+    incarnation = reader.wide()
+    term, index, count = reader.unpack(_HEAD)
+    if not 0 < count <= MEMBERS_MAX:
+        raise ProtocolError(f"{what}: {count} members; there are 1 to {MEMBERS_MAX}")
+    members = tuple(_read_member(reader, what) for _ in range(count))
+    reader.end()
+    _check(members, what)
+    return ConfigurationRecord(EntryId(term, index), incarnation, members)
+
+
+def _read_member(reader: Reader, what: str) -> MemberRow:
+    member = MemberId(reader.wide())
+    code, flags, since = reader.unpack(_MEMBER)
+    kind = _TYPE_OF.get(code)
+    if kind is None or flags & ~_IS_PROMOTABLE:
+        raise ProtocolError(f"{what}: a member of type {code} with flags {flags:#x} is not known")
+    return MemberRow(member, kind, reader.text(), since, bool(flags & _IS_PROMOTABLE))
+
+
+def _check(members: tuple[MemberRow, ...], what: str) -> None:
+    ids = {row.member for row in members}
+    if len(ids) < len(members) or 0 in ids:
+        raise ProtocolError(f"{what}: a member is listed twice, or has no id")
+    if all(row.type is not MemberType.ACTIVE for row in members):
+        raise ProtocolError(f"{what}: none of {len(members)} members is active")
+    if any(row.is_promotable and row.type is not MemberType.PASSIVE for row in members):
+        raise ProtocolError(f"{what}: a member that is not passive is marked as promotable")

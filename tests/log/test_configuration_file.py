@@ -1,0 +1,164 @@
+"""The file `configuration` of a member's directory, and the cluster's incarnation in its identity:
+whole, old or new after every crash; and directories from before there was either."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from copycat.errors import (
+    CorruptLogError,
+    DiskError,
+    DiskFullError,
+    FormatVersionError,
+    VersionMismatchError,
+)
+from copycat.member.checked_file import seal
+from copycat.member.configuration_file import CONFIGURATION_FILE, ConfigurationFile
+from copycat.member.identity import IDENTITY_FILES, Identity, read_identity, write_identity
+from copycat.protocol.codec_configuration import ConfigurationRecord, MemberRow
+from copycat.storage import FaultEnv
+from copycat.types import EntryId, MemberId, MemberType
+from tests.log.test_directory import MEMBERS, PATH, image, open_member, used
+
+FILE = f"{PATH}/{CONFIGURATION_FILE}"
+A = MemberRow(MemberId(1), MemberType.ACTIVE, "a:1")
+B = MemberRow(MemberId(2), MemberType.PASSIVE, "b:2", since=9)
+FOUNDERS = ConfigurationRecord(EntryId(0, 0), 0, (A,))
+FIRST = ConfigurationRecord(EntryId(2, 9), 77, (A, B))
+SECOND = ConfigurationRecord(EntryId(3, 12), 77, (A, B._replace(is_promotable=True)))
+
+
+def made() -> tuple[FaultEnv, ConfigurationFile]:
+    env = FaultEnv()
+    env.make_directory(PATH)
+    return env, ConfigurationFile(env, PATH)
+
+
+def test_what_was_written_is_there_after_a_power_cut() -> None:
+    env, file = made()
+    assert file.read() == ()
+    for records in ((FOUNDERS, FIRST), (FOUNDERS, FIRST, SECOND), (SECOND,)):
+        file.write(records)
+        env.crash(1)
+        assert file.read() == records
+
+
+@pytest.mark.parametrize("operations", range(8))
+def test_c35_a_power_cut_leaves_the_old_or_the_new(operations: int) -> None:
+    env, file = made()
+    file.write((FOUNDERS, FIRST))
+    env.stop_after(operations)
+    new, is_written = (FOUNDERS, FIRST, SECOND), True
+    try:
+        file.write(new)
+    except DiskError:
+        is_written = False
+    env.crash(operations)
+    env.stop_after(1 << 62)
+    assert file.read() in ((new,) if is_written else ((FOUNDERS, FIRST), new))
+
+
+@pytest.mark.parametrize(("operation", "error"), [("create", "ENOSPC"), ("sync", "EIO")])
+def test_a_disk_that_does_not_take_it_leaves_what_was_there(operation: str, error: str) -> None:
+    env, file = made()
+    file.write((FIRST,))
+    env.fail(operation, 1, error)
+    with pytest.raises(DiskFullError if error == "ENOSPC" else DiskError):
+        file.write((FIRST, SECOND))
+    assert file.read() == (FIRST,)
+
+
+def test_any_byte_that_is_wrong_is_noticed() -> None:
+    env, file = made()
+    file.write((FOUNDERS, FIRST, SECOND))
+    for offset in range(env.size(FILE)):
+        env.corrupt(FILE, offset, 0x10)
+        with pytest.raises(CorruptLogError):
+            file.read()
+        env.corrupt(FILE, offset, 0x10)
+    assert file.read() == (FOUNDERS, FIRST, SECOND)
+
+
+def test_c47_a_newer_version_is_named() -> None:
+    env, file = made()
+    env.replace_file(FILE, seal(b"COPYCNF\0", 2, b""))
+    with pytest.raises(FormatVersionError, match="version 2"):
+        file.read()
+    later = (2).to_bytes(2, "little") + b"later"
+    env.replace_file(FILE, seal(b"COPYCNF\0", 1, len(later).to_bytes(4, "little") + later))
+    with pytest.raises(VersionMismatchError, match="version 2"):
+        file.read()
+
+
+def test_what_is_no_list_of_configurations_is_damage() -> None:
+    env, file = made()
+    for body in (b"", b"\xff\xff\xff\xff", b"\1\0\0\0x"):
+        env.replace_file(FILE, seal(b"COPYCNF\0", 1, body))
+        with pytest.raises(CorruptLogError):
+            file.read()
+    file.write((SECOND, FIRST))
+    with pytest.raises(CorruptLogError, match="not in order"):
+        file.read()
+
+
+# ---- the identity -------------------------------------------------------------------------------
+
+IDENTITY = Identity(
+    cluster_name="test", address="a:1", members=MEMBERS, member=MemberId(5), incarnation=6
+)
+OLD = bytes.fromhex(
+    "434f505949444e008a4e5c0d010000003b00000000000000"
+    "95a474657374a3613a3193a3613a31a3623a32a3633a33"
+    "c41005000000000000000000000000000000c41006000000000000000000000000000000"
+)
+"""IDENTITY as copycat wrote it before there were incarnations of clusters."""
+
+
+def test_c41_an_identity_without_an_incarnation_of_the_cluster_is_written_as_before() -> None:
+    assert IDENTITY.encode() == OLD
+    assert Identity.decode(OLD, "x") == IDENTITY
+    known = IDENTITY.with_cluster_incarnation(99)
+    assert known.encode()[12] == 2
+    assert Identity.decode(known.encode(), "x") == known
+
+
+def test_a_directory_of_founders_has_no_new_file_and_opens_again() -> None:
+    env = FaultEnv()
+    used(env)
+    assert f"{PATH}/{CONFIGURATION_FILE}" not in image(env)
+    assert env.read_file(f"{PATH}/identity-a")[12] == 1
+    open_member(env).close()
+
+
+@pytest.mark.parametrize("operations", range(16))
+def test_c41_a_power_cut_leaves_an_identity_that_opens(operations: int) -> None:
+    env = FaultEnv()
+    used(env)
+    before, _ = read_identity(env, PATH)
+    assert before is not None
+    known = before.with_cluster_incarnation(99)
+    env.stop_after(operations)
+    with contextlib.suppress(DiskError):
+        write_identity(env, PATH, known)
+    env.crash(operations)
+    env.stop_after(1 << 62)
+    found, missing = read_identity(env, PATH)
+    assert found in (before, known)
+    assert set(missing) <= set(IDENTITY_FILES)
+    directory = open_member(env)
+    assert directory.identity == found
+    directory.close()
+    assert read_identity(env, PATH) == (found, ())
+
+
+def test_c41_two_incarnations_of_clusters_in_one_directory_are_damage() -> None:
+    env = FaultEnv()
+    used(env)
+    before, _ = read_identity(env, PATH)
+    assert before is not None
+    write_identity(env, PATH, before.with_cluster_incarnation(99))
+    write_identity(env, PATH, before.with_cluster_incarnation(98), ("identity-b",))
+    with pytest.raises(CorruptLogError, match="differ"):
+        read_identity(env, PATH)
