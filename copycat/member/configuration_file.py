@@ -19,11 +19,8 @@ from typing import TYPE_CHECKING
 
 from copycat.errors import CorruptLogError, ProtocolError
 from copycat.member.checked_file import seal, unseal
-from copycat.protocol.codec_configuration import (
-    ConfigurationRecord,
-    decode_configuration,
-    encode_configuration,
-)
+from copycat.protocol.codec_configuration import decode_configuration, encode_configuration
+from copycat.protocol.member_record import ConfigurationRecord
 from copycat.protocol.wire import Reader
 from copycat.storage.unreadable import unreadable_is_corrupt
 

@@ -9,18 +9,22 @@ says so. Nobody skips a configuration.
 from __future__ import annotations
 
 from struct import Struct
-from typing import NamedTuple
 
 from copycat.errors import ConfigurationError, ProtocolError, VersionMismatchError
 from copycat.protocol.framing import Buffer
-from copycat.protocol.wire import ADDRESSES_MAX, Reader, pack_text
+from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
+from copycat.protocol.wire import (
+    ADDRESSES_MAX,
+    MEMBER_TYPE_CODES,
+    MEMBER_TYPES_BY_CODE,
+    Reader,
+    pack_text,
+)
 from copycat.types import EntryId, MemberId, MemberType
 
 __all__ = [
     "CONFIGURATION_VERSION",
     "MEMBERS_MAX",
-    "ConfigurationRecord",
-    "MemberRow",
     "decode_configuration",
     "encode_configuration",
 ]
@@ -35,28 +39,6 @@ _HEAD = Struct("<QQH")
 _MEMBER = Struct("<BBQ")
 """Type, flags, `since`."""
 _IS_PROMOTABLE = 1
-_CODE_OF = {MemberType.RESERVE: 1, MemberType.PASSIVE: 2, MemberType.ACTIVE: 3}
-_TYPE_OF = {code: kind for kind, code in _CODE_OF.items()}
-
-
-class MemberRow(NamedTuple):
-    """One member as the bytes have it; the fields are those of a member's record."""
-
-    member: MemberId
-    type: MemberType
-    address: str
-    since: int = 0
-    is_promotable: bool = False
-
-
-class ConfigurationRecord(NamedTuple):
-    """What the bytes of one configuration say."""
-
-    entry: EntryId
-    """The name of the entry that holds it; NO_ENTRY: no entry, as with that of the founders."""
-    cluster_incarnation: int
-    """128 bits that say which cluster this is (C41); 0 with the founders' configuration."""
-    members: tuple[MemberRow, ...]
 
 
 def encode_configuration(record: ConfigurationRecord) -> bytes:
@@ -72,7 +54,7 @@ def encode_configuration(record: ConfigurationRecord) -> bytes:
     for row in members:
         flags = _IS_PROMOTABLE * row.is_promotable
         parts.append(row.member.to_bytes(16, "little"))
-        parts.append(_MEMBER.pack(_CODE_OF[row.type], flags, row.since))
+        parts.append(_MEMBER.pack(MEMBER_TYPE_CODES[row.type], flags, row.since))
         parts.append(pack_text(row.address))
     return b"".join(parts)
 
@@ -101,16 +83,16 @@ def decode_configuration(data: Buffer, what: str) -> ConfigurationRecord:
     return ConfigurationRecord(EntryId(term, index), incarnation, members)
 
 
-def _read_member(reader: Reader, what: str) -> MemberRow:
+def _read_member(reader: Reader, what: str) -> MemberRecord:
     member = MemberId(reader.wide())
     code, flags, since = reader.unpack(_MEMBER)
-    kind = _TYPE_OF.get(code)
-    if kind is None or flags & ~_IS_PROMOTABLE:
+    kind = MEMBER_TYPES_BY_CODE.get(code, MemberType.INACTIVE)
+    if kind is MemberType.INACTIVE or flags & ~_IS_PROMOTABLE:
         raise ProtocolError(f"{what}: a member of type {code} with flags {flags:#x} is not known")
-    return MemberRow(member, kind, reader.text(), since, bool(flags & _IS_PROMOTABLE))
+    return MemberRecord(member, kind, reader.text(), since, bool(flags & _IS_PROMOTABLE))
 
 
-def _check(members: tuple[MemberRow, ...], what: str) -> None:
+def _check(members: tuple[MemberRecord, ...], what: str) -> None:
     ids = {row.member for row in members}
     if len(ids) < len(members) or 0 in ids:
         raise ProtocolError(f"{what}: a member is listed twice, or has no id")

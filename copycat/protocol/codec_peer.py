@@ -7,7 +7,8 @@ from typing import assert_never
 
 import msgspec
 
-from copycat.errors import ConfigurationError, ProtocolError
+from copycat.errors import ConfigurationError, ProtocolError, VersionMismatchError
+from copycat.protocol.codec_configuration import decode_configuration, encode_configuration
 from copycat.protocol.framing import (
     HANDSHAKE_LIMIT,
     HEADER_SIZE,
@@ -20,6 +21,7 @@ from copycat.protocol.framing import (
 from copycat.protocol.peer import (
     AppendEntries,
     AppendReply,
+    ConfigurationNotice,
     Hello,
     HelloRefused,
     InstallReply,
@@ -35,6 +37,8 @@ from copycat.protocol.peer import (
 )
 from copycat.protocol.wire import (
     CLIENT_TYPES,
+    MEMBER_TYPE_CODES,
+    MEMBER_TYPES_BY_CODE,
     PROTOCOL_VERSIONS,
     REASON_MAX,
     SERVER_TYPES,
@@ -64,10 +68,10 @@ __all__ = [
     "encode_return",
 ]
 
-_APPEND = Struct("<Q16s11Q")
+_APPEND = Struct("<Q16s12QB7x")
 """term, leader, request, prev (term, index), span (term, first, end), leader_commit,
-deletion_floor, configuration (term, index), log time."""
-_APPEND_REPLY = Struct("<QQB7xQQQQ")
+deletion_floor, configuration (term, index), log time, since, type of the receiver."""
+_APPEND_REPLY = Struct("<QQB7x6Q")
 _WANTS_SNAPSHOT = 2
 """In the place of 0 (rejected) and 1 (accepted): rejected, and entries will not do."""
 _STORAGE_FULL = 4
@@ -79,7 +83,8 @@ _PRE_VOTE = Struct("<4Q")
 _PRE_VOTE_REPLY = Struct("<QQB7xQQQ")
 _REQUEST_VOTE = Struct("<3QB7x")
 _VOTE_REPLY = Struct("<QB7xQQQ")
-_TIMEOUT_NOW = Struct("<Q")
+_TERM = Struct("<Q")
+"""All of TIMEOUT_NOW; in CONFIGURATION_NOTICE the leader and a configuration follow."""
 _LOG_POSITION = Struct("<3Q")
 """term, and an entry (term, index); of both messages about a log."""
 _HELLO = Struct("<BHH")
@@ -207,6 +212,8 @@ def encode_append(message: AppendEntries, nbytes: int) -> bytes:
         configuration.term,
         configuration.index,
         message.log_time_ms,
+        message.since,
+        MEMBER_TYPE_CODES[message.member_type],
     )
 
 
@@ -230,11 +237,15 @@ def decode_append(frame: Frame) -> tuple[AppendEntries, memoryview]:
         configuration_term,
         configuration_index,
         log_time_ms,
+        since,
+        type_code,
     ) = _APPEND.unpack_from(frame.body)
     if first > end or (first == end) != (len(frame.body) == _APPEND.size):
         raise ProtocolError(
             f"APPEND_ENTRIES of [{first}, {end}) carries {len(frame.body) - _APPEND.size} bytes"
         )
+    if type_code not in MEMBER_TYPES_BY_CODE or any(frame.body[_APPEND.size - 7 : _APPEND.size]):
+        raise ProtocolError(f"APPEND_ENTRIES: type {type_code} of a member is not known")
     message = AppendEntries(
         term,
         MemberId(int.from_bytes(leader, "little")),
@@ -245,6 +256,8 @@ def decode_append(frame: Frame) -> tuple[AppendEntries, memoryview]:
         deletion_floor,
         EntryId(configuration_term, configuration_index),
         log_time_ms,
+        MEMBER_TYPES_BY_CODE[type_code],
+        since,
     )
     return message, frame.body[_APPEND.size :]
 
@@ -303,15 +316,9 @@ def encode_peer(message: PeerMessage) -> bytes:
             return encode_append(message, 0)
         case InstallSnapshot():
             return encode_install(message, 0)
-        case AppendReply(
-            term, request, accepted, match_index, hint, stable_index, wants_snapshot, is_full
-        ):
+        case AppendReply():
             kind = FrameType.APPEND_REPLY
-            answer = _WANTS_SNAPSHOT if wants_snapshot else int(accepted)
-            answer += _STORAGE_FULL * is_full
-            body = _APPEND_REPLY.pack(
-                term, request, answer, match_index, hint.term, hint.index, stable_index
-            )
+            body = _pack_append_reply(message)
         case InstallReply(term, request, entry, offset, done):
             kind = FrameType.INSTALL_REPLY
             body = _INSTALL_REPLY.pack(term, request, entry.term, entry.index, offset, done)
@@ -329,16 +336,36 @@ def encode_peer(message: PeerMessage) -> bytes:
             body = _VOTE_REPLY.pack(term, granted, wall_ms, time_ms, time_term)
         case TimeoutNow(term):
             kind = FrameType.TIMEOUT_NOW
-            body = _TIMEOUT_NOW.pack(term)
+            body = _TERM.pack(term)
         case LogPosition(term, entry):
             kind = FrameType.LOG_POSITION
             body = _LOG_POSITION.pack(term, entry.term, entry.index)
         case LogRegressed(term, entry):
             kind = FrameType.LOG_REGRESSED
             body = _LOG_POSITION.pack(term, entry.term, entry.index)
+        case ConfigurationNotice(term, leader, configuration):
+            kind = FrameType.CONFIGURATION_NOTICE
+            body = _TERM.pack(term) + leader.to_bytes(16, "little")
+            body += encode_configuration(configuration)
         case _:
             assert_never(message)
     return encode_frame(kind, body)
+
+
+def _pack_append_reply(reply: AppendReply) -> bytes:
+    answer = _WANTS_SNAPSHOT if reply.wants_snapshot else int(reply.accepted)
+    hint, configuration = reply.hint, reply.configuration
+    return _APPEND_REPLY.pack(
+        reply.term,
+        reply.request,
+        answer + _STORAGE_FULL * reply.storage_full,
+        reply.match_index,
+        hint.term,
+        hint.index,
+        reply.stable_index,
+        configuration.term,
+        configuration.index,
+    )
 
 
 def decode_peer(frame: Frame) -> PeerMessage:
@@ -351,17 +378,7 @@ def decode_peer(frame: Frame) -> PeerMessage:
                 raise ProtocolError(f"APPEND_ENTRIES with {len(frames)} bytes of entries here")
             return message
         case FrameType.APPEND_REPLY:
-            term, request, flag, match_index, hint_term, hint_index, stable_index = exact(
-                _APPEND_REPLY, frame, "APPEND_REPLY"
-            )
-            hint = EntryId(hint_term, hint_index)
-            is_full = bool(flag & _STORAGE_FULL)
-            flag &= ~_STORAGE_FULL
-            wants_snapshot = flag == _WANTS_SNAPSHOT
-            accepted = _flag(frame, 0 if wants_snapshot else flag, 16)
-            return AppendReply(
-                term, request, accepted, match_index, hint, stable_index, wants_snapshot, is_full
-            )
+            return _read_append_reply(frame)
         case FrameType.INSTALL_SNAPSHOT:
             install, data = decode_install(frame)
             if data:
@@ -386,7 +403,7 @@ def decode_peer(frame: Frame) -> PeerMessage:
             term, flag, *times = exact(_VOTE_REPLY, frame, "VOTE_REPLY")
             return VoteReply(term, _flag(frame, flag, 8), *times)
         case FrameType.TIMEOUT_NOW:
-            (term,) = exact(_TIMEOUT_NOW, frame, "TIMEOUT_NOW")
+            (term,) = exact(_TERM, frame, "TIMEOUT_NOW")
             return TimeoutNow(term)
         case FrameType.LOG_POSITION:
             term, last_term, last_index = exact(_LOG_POSITION, frame, "LOG_POSITION")
@@ -394,8 +411,40 @@ def decode_peer(frame: Frame) -> PeerMessage:
         case FrameType.LOG_REGRESSED:
             term, held_term, index = exact(_LOG_POSITION, frame, "LOG_REGRESSED")
             return LogRegressed(term, EntryId(held_term, index))
+        case FrameType.CONFIGURATION_NOTICE:
+            return _read_notice(frame)
         case _:
             raise unknown_frame(frame, "a message of a peer")
+
+
+def _read_append_reply(frame: Frame) -> AppendReply:
+    term, request, flag, match_index, *entries = exact(_APPEND_REPLY, frame, "APPEND_REPLY")
+    hint_term, hint_index, stable_index, configuration_term, configuration_index = entries
+    is_full = bool(flag & _STORAGE_FULL)
+    flag &= ~_STORAGE_FULL
+    wants_snapshot = flag == _WANTS_SNAPSHOT
+    return AppendReply(
+        term,
+        request,
+        _flag(frame, 0 if wants_snapshot else flag, 16),
+        match_index,
+        EntryId(hint_term, hint_index),
+        stable_index,
+        wants_snapshot,
+        is_full,
+        EntryId(configuration_term, configuration_index),
+    )
+
+
+def _read_notice(frame: Frame) -> ConfigurationNotice:
+    reader = Reader(frame.body, "CONFIGURATION_NOTICE")
+    (term,) = reader.unpack(_TERM)
+    leader = MemberId(reader.wide())
+    try:
+        configuration = decode_configuration(reader.rest(), "CONFIGURATION_NOTICE")
+    except VersionMismatchError as error:
+        raise ProtocolError(error.message) from error
+    return ConfigurationNotice(term, leader, configuration)
 
 
 def _flag(frame: Frame, value: int, at: int) -> bool:

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import msgspec
 
-from copycat.types import NO_ENTRY, EntryId, MemberId, SkippedEntry, Span
+from copycat.protocol.member_record import ConfigurationRecord
+from copycat.types import NO_ENTRY, EntryId, MemberId, MemberType, SkippedEntry, Span
 
 __all__ = [
     "AppendEntries",
     "AppendReply",
+    "ConfigurationNotice",
     "Hello",
     "HelloRefused",
     "InstallReply",
@@ -74,9 +76,14 @@ class AppendEntries(msgspec.Struct, frozen=True):
     deletion_floor: int = 0
     """No stateful member needs a deletion at or below this any more (C23); 0 while unknown."""
     configuration: EntryId = NO_ENTRY
-    """Names the configuration whose members that floor is about; NO_ENTRY is the founders'."""
+    """Names the newest committed configuration of the leader, with which that floor was
+    computed; NO_ENTRY is the founders'."""
     log_time_ms: int = 0
     """Log time at the leader when it left (C25); 0 in an empty log."""
+    member_type: MemberType = MemberType.ACTIVE
+    """What that configuration says of the receiver; INACTIVE: it is no member."""
+    since: int = 0
+    """The receiver's `since` in that configuration."""
 
 
 class AppendReply(msgspec.Struct, frozen=True):
@@ -91,6 +98,7 @@ class AppendReply(msgspec.Struct, frozen=True):
     wants_snapshot: when rejected, the sender lost entries and accepts no gaps in their place: only
         a snapshot at or above the leader's commit index is as good (decision 0017).
     storage_full: the sender takes no entries now, because its disk is full (F12).
+    configuration: names the newest committed configuration that the sender has.
     """
 
     term: int
@@ -101,6 +109,20 @@ class AppendReply(msgspec.Struct, frozen=True):
     stable_index: int = 0
     wants_snapshot: bool = False
     storage_full: bool = False
+    configuration: EntryId = NO_ENTRY
+
+
+class ConfigurationNotice(msgspec.Struct, frozen=True):
+    """A whole configuration that is committed: for a member whose last answer named an older one.
+
+    A reserve has no log to read it from, nor has a member that is joining.
+    """
+
+    term: int
+    leader: MemberId
+    """Who leads `term`."""
+    configuration: ConfigurationRecord
+    """The core of the leader names no incarnation of the cluster in it: the driver adds that."""
 
 
 class PreVote(msgspec.Struct, frozen=True):
@@ -217,5 +239,6 @@ PeerMessage = (
     | InstallReply
     | LogPosition
     | LogRegressed
+    | ConfigurationNotice
 )
 """What `Raft.step(Received(...))` takes."""

@@ -7,10 +7,13 @@ from struct import Struct
 
 from copycat.errors import ConfigurationError, ProtocolError
 from copycat.protocol.framing import Buffer, Frame
+from copycat.types import MemberType
 
 __all__ = [
     "ADDRESSES_MAX",
     "CLIENT_TYPES",
+    "MEMBER_TYPES_BY_CODE",
+    "MEMBER_TYPE_CODES",
     "PEER_TYPES",
     "PROTOCOL_VERSIONS",
     "REASON_MAX",
@@ -24,7 +27,7 @@ __all__ = [
     "unknown_frame",
 ]
 
-PROTOCOL_VERSIONS = (4, 4)
+PROTOCOL_VERSIONS = (5, 5)
 """Lowest and highest version of the protocol between members that this build speaks."""
 
 TEXT_MAX = 255
@@ -33,6 +36,15 @@ REASON_MAX = 1024
 """Bytes of a reason, cut when longer."""
 ADDRESSES_MAX = 128
 """Addresses in one list."""
+
+MEMBER_TYPE_CODES = {
+    MemberType.INACTIVE: 0,
+    MemberType.RESERVE: 1,
+    MemberType.PASSIVE: 2,
+    MemberType.ACTIVE: 3,
+}
+"""Types of members as disk and wire have them; 0: no member."""
+MEMBER_TYPES_BY_CODE = {code: kind for kind, code in MEMBER_TYPE_CODES.items()}
 
 _U16 = Struct("<H")
 
@@ -55,6 +67,7 @@ class FrameType(enum.IntEnum):
     INSTALL_REPLY = 13
     LOG_POSITION = 14
     LOG_REGRESSED = 15
+    CONFIGURATION_NOTICE = 16
     REGISTER = 32
     KEEP_ALIVE = 33
     CLOSE_SESSION = 34

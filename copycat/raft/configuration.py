@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from copycat.errors import ConfigurationError, require
+from copycat.protocol.member_record import MemberRecord
 from copycat.types import NO_ENTRY, EntryId, MemberId, MemberType
 
 __all__ = ["BOOTSTRAP", "Configuration", "MemberRecord"]
@@ -23,15 +24,6 @@ BOOTSTRAP = NO_ENTRY
 
 
 _BUILT = frozenset({MemberType.ACTIVE, MemberType.PASSIVE})
-
-
-class MemberRecord(NamedTuple):
-    """One member: who it is, what it may do, and where it listens."""
-
-    member: MemberId
-    type: MemberType
-    address: str = ""
-    """`host:port`; empty only in tests of the core, which asks nobody's address."""
 
 
 class Configuration(NamedTuple):

@@ -13,6 +13,7 @@ from copycat.errors import require
 from copycat.protocol.peer import (
     AppendEntries,
     AppendReply,
+    ConfigurationNotice,
     InstallReply,
     InstallSnapshot,
     LogPosition,
@@ -222,6 +223,8 @@ def _on_received(raft: Raft, sender: MemberId, message: PeerMessage, has_gaps: b
             if term > raft.current_term:
                 raft.become_follower(term, NOBODY)
             regression.on_log_regressed(raft, sender, message)
+        case ConfigurationNotice():
+            raft.ignored += 1
         case _:
             assert_never(message)
 

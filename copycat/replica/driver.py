@@ -378,4 +378,5 @@ def merge_replies(earlier: AppendReply, later: AppendReply) -> AppendReply | Non
         match_index=max(earlier.match_index, later.match_index),
         hint=later.hint,
         stable_index=max(earlier.stable_index, later.stable_index),
+        configuration=max(earlier.configuration, later.configuration),
     )

@@ -17,14 +17,14 @@ from copycat.errors import (
 from copycat.member.checked_file import seal
 from copycat.member.configuration_file import CONFIGURATION_FILE, ConfigurationFile
 from copycat.member.identity import IDENTITY_FILES, Identity, read_identity, write_identity
-from copycat.protocol.codec_configuration import ConfigurationRecord, MemberRow
+from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
 from copycat.storage import FaultEnv
 from copycat.types import EntryId, MemberId, MemberType
 from tests.log.test_directory import MEMBERS, PATH, image, open_member, used
 
 FILE = f"{PATH}/{CONFIGURATION_FILE}"
-A = MemberRow(MemberId(1), MemberType.ACTIVE, "a:1")
-B = MemberRow(MemberId(2), MemberType.PASSIVE, "b:2", since=9)
+A = MemberRecord(MemberId(1), MemberType.ACTIVE, "a:1")
+B = MemberRecord(MemberId(2), MemberType.PASSIVE, "b:2", since=9)
 FOUNDERS = ConfigurationRecord(EntryId(0, 0), 0, (A,))
 FIRST = ConfigurationRecord(EntryId(2, 9), 77, (A, B))
 SECOND = ConfigurationRecord(EntryId(3, 12), 77, (A, B._replace(is_promotable=True)))

@@ -33,14 +33,15 @@ from copycat.protocol.codec_peer import (
     encode_return,
 )
 from copycat.protocol.framing import Frame
-from copycat.types import ConsistencyLevel, EntryId, MemberId, SkippedEntry, Span
+from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
+from copycat.types import ConsistencyLevel, EntryId, MemberId, MemberType, SkippedEntry, Span
 
 __all__ = ["CLIENTS", "DECODERS", "PEERS", "SERVERS", "encoded"]
 
 BODY = bytes.fromhex("02000000 03000000".replace(" ", "")) + b"abcde"
 
 HELLO = peer.Hello(
-    "orders", ("127.0.0.1:8700", "b:1"), MemberId((1 << 127) + 7), 99, "b:1", True, (1, 4)
+    "orders", ("127.0.0.1:8700", "b:1"), MemberId((1 << 127) + 7), 99, "b:1", True, (1, 5)
 )
 SKIPPING = peer.Hello(
     "orders",
@@ -49,14 +50,24 @@ SKIPPING = peer.Hello(
     99,
     "b:1",
     False,
-    (1, 4),
+    (1, 5),
     skips=(SkippedEntry(17, 2, 0xDEADBEEF), SkippedEntry(18, 2, 1)),
 )
 KNOWN = msgspec.structs.replace(SKIPPING, cluster_incarnation=(1 << 120) + 3)
 REFUSED = peer.HelloRefused("bad-config", "another list")
 LEADER = MemberId((1 << 127) + 9)
 APPEND = peer.AppendEntries(
-    7, LEADER, 42, EntryId(6, 10), Span(7, 11, 13), 9, 5, EntryId(4, 3), 1_767_225_600_000
+    7,
+    LEADER,
+    42,
+    EntryId(6, 10),
+    Span(7, 11, 13),
+    9,
+    5,
+    EntryId(4, 3),
+    1_767_225_600_000,
+    MemberType.PASSIVE,
+    3,
 )
 INSTALL = peer.InstallSnapshot(7, LEADER, 44, EntryId(6, 10), 4096, bytes(range(32)), 1024)
 
@@ -79,6 +90,19 @@ PEERS: list[peer.PeerMessage] = [
     peer.LogPosition(0, EntryId(0, 0)),
     peer.LogPosition(7, EntryId(6, 10)),
     peer.LogRegressed(7, EntryId(6, 12)),
+    peer.AppendReply(7, 42, True, 12, EntryId(0, 0), 11, configuration=EntryId(4, 3)),
+    peer.ConfigurationNotice(
+        7,
+        LEADER,
+        ConfigurationRecord(
+            EntryId(4, 3),
+            (1 << 120) + 3,
+            (
+                MemberRecord(LEADER, MemberType.ACTIVE, "a:1"),
+                MemberRecord(MemberId(5), MemberType.PASSIVE, "b:1", 3, is_promotable=True),
+            ),
+        ),
+    ),
 ]
 CLIENTS: list[client.ClientMessage] = [
     client.Register(1, "client-ü", 5000),

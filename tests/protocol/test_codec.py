@@ -126,7 +126,7 @@ def test_forward_and_return_contain_whole_frames() -> None:
 
 
 def test_forward_takes_only_frames_of_clients() -> None:
-    vote = frame_of(encode_peer(samples.PEERS[-1]))
+    vote = frame_of(encode_peer(samples.PEERS[8]))
     with pytest.raises(ProtocolError, match="client's frame inside FORWARD"):
         decode_forward(frame_of(encode_forward(1, vote)))
     with pytest.raises(ProtocolError, match="server's frame inside RETURN"):

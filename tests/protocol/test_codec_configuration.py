@@ -11,17 +11,16 @@ from hypothesis import strategies as st
 from copycat.errors import ConfigurationError, ProtocolError, VersionMismatchError
 from copycat.protocol.codec_configuration import (
     MEMBERS_MAX,
-    ConfigurationRecord,
-    MemberRow,
     decode_configuration,
     encode_configuration,
 )
+from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
 from copycat.types import NO_ENTRY, EntryId, MemberId, MemberType
 from tests.golden import compare_or_rewrite
 
-ACTIVE = MemberRow(MemberId((1 << 127) + 7), MemberType.ACTIVE, "127.0.0.1:8700")
-PASSIVE = MemberRow(MemberId(8), MemberType.PASSIVE, "b:1", since=17, is_promotable=True)
-RESERVE = MemberRow(MemberId(9), MemberType.RESERVE, "ü.example:1")
+ACTIVE = MemberRecord(MemberId((1 << 127) + 7), MemberType.ACTIVE, "127.0.0.1:8700")
+PASSIVE = MemberRecord(MemberId(8), MemberType.PASSIVE, "b:1", since=17, is_promotable=True)
+RESERVE = MemberRecord(MemberId(9), MemberType.RESERVE, "ü.example:1")
 
 RECORDS = {
     "founders": ConfigurationRecord(NO_ENTRY, 0, (ACTIVE,)),
@@ -30,7 +29,7 @@ RECORDS = {
 
 members = st.lists(
     st.builds(
-        MemberRow,
+        MemberRecord,
         st.integers(1, (1 << 128) - 1).map(MemberId),
         st.sampled_from([MemberType.ACTIVE, MemberType.PASSIVE, MemberType.RESERVE]),
         st.text(max_size=60),
@@ -60,9 +59,9 @@ def test_they_round_trip(name: str) -> None:
 @settings(max_examples=50, deadline=None)
 @given(members, st.integers(0, (1 << 128) - 1), st.integers(0, (1 << 64) - 1))
 def test_any_configuration_round_trips(
-    rows: list[MemberRow], incarnation: int, index: int
+    rows: list[MemberRecord], incarnation: int, index: int
 ) -> None:
-    rows = [*rows, MemberRow(MemberId(0xA << 124), MemberType.ACTIVE, "a:1")]
+    rows = [*rows, MemberRecord(MemberId(0xA << 124), MemberType.ACTIVE, "a:1")]
     if len({row.member for row in rows}) < len(rows):
         rows = rows[:1]
     if not any(row.type is MemberType.ACTIVE for row in rows):
@@ -97,7 +96,7 @@ def test_every_byte_too_few_or_too_many_is_an_error() -> None:
         ((ACTIVE._replace(is_promotable=True),), "marked as promotable"),
     ],
 )
-def test_what_is_no_configuration_is_refused(rows: tuple[MemberRow, ...], word: str) -> None:
+def test_what_is_no_configuration_is_refused(rows: tuple[MemberRecord, ...], word: str) -> None:
     data = encoded(ConfigurationRecord(EntryId(1, 1), 1, rows))
     with pytest.raises(ProtocolError, match=word):
         decode_configuration(data, "x")
@@ -115,7 +114,7 @@ def test_types_and_flags_are_checked() -> None:
 
 def test_f28_there_is_a_limit_of_members() -> None:
     rows = tuple(
-        MemberRow(MemberId(number), MemberType.ACTIVE, "a:1")
+        MemberRecord(MemberId(number), MemberType.ACTIVE, "a:1")
         for number in range(1, MEMBERS_MAX + 2)
     )
     with pytest.raises(ConfigurationError, match="129 members; the limit is 128"):

@@ -54,7 +54,7 @@ def test_a_founder_is_let_in_and_its_directory_is_to_be_committed() -> None:
     ("changes", "kind", "expected"),
     [
         ({"cluster_name": "x"}, WrongDirectoryError, 'b:1 is a member of cluster "x", a:1 of "t'),
-        ({"protocol": (3, 3)}, VersionMismatchError, "b:1 speaks protocol 3 to 3, a:1 4 to 4"),
+        ({"protocol": (3, 3)}, VersionMismatchError, "b:1 speaks protocol 3 to 3, a:1 5 to 5"),
         ({"members": ("b:1",)}, ConfigurationError, "b:1 was started with members b:1; a:1 with"),
         ({"member": MemberId(5)}, WrongDirectoryError, "b:1 with member id 0+5 is no other"),
         ({"member": IDS["a:1"], "address": "a:1"}, WrongDirectoryError, "a:1 .* is no other"),
@@ -74,7 +74,7 @@ def test_a_peer_of_another_version_is_refused_by_name_over_the_wire() -> None:
         handshake("a:1").accept(split_frame(older))
     refused = decode_hello_refused(split_frame(caught.value.frame))
     assert refused.code == "version-mismatch"
-    assert refused.reason.startswith("b:1 speaks protocol 1 to 3, a:1")
+    assert refused.reason.startswith("b:1 speaks protocol 1 to 4, a:1")
 
 
 def test_c16_another_directory_under_a_known_id_is_refused() -> None:

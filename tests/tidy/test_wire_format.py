@@ -11,7 +11,8 @@ import pytest
 
 from copycat.protocol import client, peer
 from copycat.protocol.client import Refusal
-from copycat.protocol.wire import PROTOCOL_VERSIONS, FrameType
+from copycat.protocol.codec_configuration import encode_configuration
+from copycat.protocol.wire import MEMBER_TYPE_CODES, PROTOCOL_VERSIONS, FrameType
 from copycat.types import SkippedEntry
 from tests.protocol import samples
 from tests.tidy.tree import ROOT
@@ -110,6 +111,10 @@ def value_of(message: Any, field: str) -> Any:
             return answer + 4 * message.storage_full
         case "consistency":
             return {"sequential": 0, "linearizable": 2}[message.consistency.value]
+        case "member_type":
+            return MEMBER_TYPE_CODES[message.member_type]
+        case "configuration":
+            return encode_configuration(message.configuration)
         case "protocol[0]" | "protocol[1]":
             return message.protocol[int(field[-2])]
     value = message

@@ -1,0 +1,36 @@
+"""Who the members of a cluster are, as values that disk and wire have bytes for.
+
+`copycat.raft` counts majorities of them; `codec_configuration.py` gives them bytes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from copycat.types import EntryId, MemberId, MemberType
+
+__all__ = ["ConfigurationRecord", "MemberRecord"]
+
+
+class MemberRecord(NamedTuple):
+    """One member: who it is, what it may do, and where it listens."""
+
+    member: MemberId
+    type: MemberType
+    address: str = ""
+    """`host:port`; empty only in tests of the core, which asks nobody's address."""
+    since: int = 0
+    """Index of the configuration entry that made this member stateful; 0 for a founder, and
+    for a reserve."""
+    is_promotable: bool = False
+    """Whether a PASSIVE member shall become ACTIVE: it is sent uncommitted entries too."""
+
+
+class ConfigurationRecord(NamedTuple):
+    """One configuration, and of which cluster it is."""
+
+    entry: EntryId
+    """The name of the entry that holds it; NO_ENTRY: no entry, as with that of the founders."""
+    cluster_incarnation: int
+    """128 bits that say which cluster this is (C41); 0 with the founders' configuration."""
+    members: tuple[MemberRecord, ...]
