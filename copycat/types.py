@@ -249,7 +249,7 @@ class ChangeKind(enum.IntEnum):
     """What a change of the configuration does to one member; values are the wire format."""
 
     ADD = 1
-    """A member that was none before joins, as RESERVE or PASSIVE."""
+    """A member that was none before joins. One that shall be ACTIVE is PASSIVE first."""
     PROMOTE = 2
     DEMOTE = 3
     REMOVE = 4
@@ -261,8 +261,10 @@ class ChangeRefusal(enum.IntEnum):
     STALE_BASE = 1
     """The asker knows an older configuration than the newest committed one."""
     NOT_LEADER = 2
+    """This member does not lead, or stopped leading before the change was committed: whoever asks
+    the next leader again, with the present base, hears success if it was made."""
     IN_FLIGHT = 3
-    """Another change is not committed yet."""
+    """Another change is not committed yet, or leadership is being handed over."""
     NO_OWN_TERM_COMMIT = 4
     """The leader has not committed an entry of its own term yet."""
     LAST_VOTER = 5
@@ -273,7 +275,8 @@ class ChangeRefusal(enum.IntEnum):
     NO_MAJORITY = 8
     """The voters that the leader hears and streams to are no majority of the new configuration."""
     LEADER_ITSELF = 9
-    """A leader does not append the end of its own vote: it transfers leadership first."""
+    """A leader does not append the end of its own vote: it transfers leadership first, and no
+    voter took the leadership over."""
     NOT_CONNECTED = 10
     """The leader has no link to the member that is to join or to be promoted."""
     TIMED_OUT = 11

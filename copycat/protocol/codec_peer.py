@@ -74,8 +74,8 @@ deletion_floor, configuration (term, index), log time, since, type of the receiv
 _APPEND_REPLY = Struct("<QQB7x6Q")
 _WANTS_SNAPSHOT = 2
 """In the place of 0 (rejected) and 1 (accepted): rejected, and entries will not do."""
-_STORAGE_FULL = 4
-"""Added to these: the sender's disk is full."""
+_STORAGE_FULL, _IS_REPLAYING = 4, 8
+"""Added to these: the sender's disk is full; the state of its machine is not that of its log."""
 _INSTALL = Struct("<Q16s4Q32sQ")
 """term, leader, request, entry (term, index), size of the file, digest, offset."""
 _INSTALL_REPLY = Struct("<5QB7x")
@@ -354,6 +354,7 @@ def encode_peer(message: PeerMessage) -> bytes:
 
 def _pack_append_reply(reply: AppendReply) -> bytes:
     answer = _WANTS_SNAPSHOT if reply.wants_snapshot else int(reply.accepted)
+    answer += _IS_REPLAYING * reply.is_replaying
     hint, configuration = reply.hint, reply.configuration
     return _APPEND_REPLY.pack(
         reply.term,
@@ -420,8 +421,8 @@ def decode_peer(frame: Frame) -> PeerMessage:
 def _read_append_reply(frame: Frame) -> AppendReply:
     term, request, flag, match_index, *entries = exact(_APPEND_REPLY, frame, "APPEND_REPLY")
     hint_term, hint_index, stable_index, configuration_term, configuration_index = entries
-    is_full = bool(flag & _STORAGE_FULL)
-    flag &= ~_STORAGE_FULL
+    is_full, is_replaying = bool(flag & _STORAGE_FULL), bool(flag & _IS_REPLAYING)
+    flag &= ~(_STORAGE_FULL | _IS_REPLAYING)
     wants_snapshot = flag == _WANTS_SNAPSHOT
     return AppendReply(
         term,
@@ -433,6 +434,7 @@ def _read_append_reply(frame: Frame) -> AppendReply:
         wants_snapshot,
         is_full,
         EntryId(configuration_term, configuration_index),
+        is_replaying,
     )
 
 

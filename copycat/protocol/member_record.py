@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from copycat.types import EntryId, MemberId, MemberType
 
 __all__ = ["ConfigurationRecord", "MemberRecord"]
+
+_STATEFUL: Final = frozenset({MemberType.ACTIVE, MemberType.PASSIVE})
 
 
 class MemberRecord(NamedTuple):
@@ -20,10 +22,17 @@ class MemberRecord(NamedTuple):
     address: str = ""
     """`host:port`; empty only in tests of the core, which asks nobody's address."""
     since: int = 0
-    """Index of the configuration entry that made this member stateful; 0 for a founder, and
-    for a reserve."""
+    """Index of the configuration entry that made the member stateful, the last time; 0 for a
+    founder, and for a reserve. Every deletion that left a log without asking this member lies
+    below."""
     is_promotable: bool = False
-    """Whether a PASSIVE member shall become ACTIVE: it is sent uncommitted entries too."""
+    """Whether a PASSIVE member shall become ACTIVE: it is sent entries before they are committed,
+    as a voter is."""
+
+    @property
+    def is_stateful(self) -> bool:
+        """Whether the member has a log and a state: it is ACTIVE or PASSIVE."""
+        return self.type in _STATEFUL
 
 
 class ConfigurationRecord(NamedTuple):

@@ -99,6 +99,9 @@ class AppendReply(msgspec.Struct, frozen=True):
         a snapshot at or above the leader's commit index is as good (decision 0017).
     storage_full: the sender takes no entries now, because its disk is full (F12).
     configuration: names the newest committed configuration that the sender has.
+    is_replaying: the state of the sender's machine is not that of its log so far: it replays
+        entries around gaps (C22), or has much to apply. Such a member is not promoted, and it
+        is no target of a transfer. The replica fills it, as it does `storage_full`.
     """
 
     term: int
@@ -110,6 +113,7 @@ class AppendReply(msgspec.Struct, frozen=True):
     wants_snapshot: bool = False
     storage_full: bool = False
     configuration: EntryId = NO_ENTRY
+    is_replaying: bool = False
 
 
 class ConfigurationNotice(msgspec.Struct, frozen=True):

@@ -4,8 +4,9 @@ Elections, commits, read rounds, the leader's check that it is heard, a fresh di
 the clock of the log all ask here. Who is a member and who votes is a value, so another
 configuration needs no change of theirs.
 
-So far a cluster has one configuration, that of its founders: no entry of a log changes it, and the
-member that would apply such an entry stops there (`SessionExecutor.apply`).
+The first configuration is that of the founders, and no entry holds it. Every later one is an entry
+of the log of its own, and is named by that entry: two leaders may write different configurations
+at one index, so an index alone is no name.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from copycat.errors import ConfigurationError, require
+from copycat.errors import require
 from copycat.protocol.member_record import MemberRecord
 from copycat.types import NO_ENTRY, EntryId, MemberId, MemberType
 
@@ -23,11 +24,9 @@ BOOTSTRAP = NO_ENTRY
 """The name of the founders' configuration, which no entry holds."""
 
 
-_BUILT = frozenset({MemberType.ACTIVE, MemberType.PASSIVE})
-
-
 class Configuration(NamedTuple):
-    """The members of the cluster, each once. Made by `bootstrap`, `of` and `from_members`.
+    """The members of the cluster, each once. Made by `bootstrap`, `of` and `from_members`, and
+    from an earlier one by `with_record` and `without`.
 
     entry: the name of the entry that holds it: index alone is no name, for two leaders may write
     different entries at one index. members: in the order in which they are sent messages.
@@ -50,12 +49,14 @@ class Configuration(NamedTuple):
         require(0 not in ids, "member 0 is nobody and cannot vote", members=ids)
         require(len(ids) == len(set(ids)), "a member votes or does not", members=ids)
         for each in listed:
-            if each.type not in _BUILT:
-                raise ConfigurationError(
-                    f"{each.address or each.member} is of type {each.type}: this version of"
-                    " copycat has active and passive members only",
-                    hint="make it an active or a passive member",
-                )
+            require(
+                each.type is not MemberType.INACTIVE
+                and 0 <= each.since <= entry.index
+                and (each.type is MemberType.PASSIVE or not each.is_promotable),
+                "a record that no configuration can hold",
+                record=each,
+                entry=entry,
+            )
         return cls(entry, listed, voters)
 
     @classmethod
@@ -73,10 +74,40 @@ class Configuration(NamedTuple):
         passive = [MemberRecord(member, MemberType.PASSIVE) for member in sorted(set(non_voters))]
         return cls.from_members([*active, *passive])
 
+    def with_record(self, record: MemberRecord, entry: EntryId) -> Configuration:
+        """The configuration of `entry`: this one with `record`, which takes the place of an
+        earlier record of the same member, or comes last."""
+        members = [record if each.member == record.member else each for each in self.members]
+        if record not in members:
+            members.append(record)
+        return Configuration.from_members(members, entry)
+
+    def without(self, member: MemberId, entry: EntryId) -> Configuration:
+        """The configuration of `entry`: this one without `member`."""
+        members = [each for each in self.members if each.member != member]
+        return Configuration.from_members(members, entry)
+
+    def record(self, member: MemberId) -> MemberRecord | None:
+        """What it says of `member`; None when that is no member."""
+        for each in self.members:
+            if each.member == member:
+                return each
+        return None
+
+    def type(self, member: MemberId) -> MemberType:
+        """What `member` is to the cluster; INACTIVE when it is no member."""
+        record = self.record(member)
+        return MemberType.INACTIVE if record is None else record.type
+
     @property
     def ids(self) -> tuple[MemberId, ...]:
         """The ids of all members."""
         return tuple(each.member for each in self.members)
+
+    @property
+    def stateful(self) -> tuple[MemberId, ...]:
+        """The ids of those that have a log and a state."""
+        return tuple(each.member for each in self.members if each.is_stateful)
 
     def others(self, member: MemberId) -> tuple[MemberId, ...]:
         """The ids of all members but `member`."""

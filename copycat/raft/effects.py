@@ -8,19 +8,24 @@ Follower: `[Truncate?, Append, Sync, Commit?]`; the answer that the entries are 
 from __future__ import annotations
 
 import enum
+from typing import Final, NamedTuple
 
 import msgspec
 
 from copycat.protocol.peer import InstallSnapshot, PeerMessage
 from copycat.raft.configuration import Configuration
-from copycat.types import EntryId, MemberId, ServerState, Span
+from copycat.types import NO_ENTRY, ChangeRefusal, EntryId, MemberId, MemberType, ServerState, Span
 
 __all__ = [
+    "FOUNDER_ORDERS",
     "Append",
+    "ChangeFinished",
     "Commit",
     "ConfigurationChanged",
+    "ConfigurationCommitted",
     "Content",
     "Effect",
+    "EndDeparture",
     "EndShipping",
     "PeerRegressed",
     "ReadReady",
@@ -32,10 +37,12 @@ __all__ = [
     "SaveHardState",
     "Send",
     "ShipSnapshot",
+    "StandingOrders",
     "Sync",
     "TransferFailure",
     "TransferFinished",
     "Truncate",
+    "Wipe",
 ]
 
 
@@ -46,15 +53,22 @@ class Content(enum.Enum):
     """This turn's requests, encoded now."""
     NOOP = "noop"
     """One empty entry: the first of a leader's term."""
+    CONFIGURATION = "configuration"
+    """One entry that holds `Append.configuration`, encoded now. Only a leader appends it so."""
     RECEIVED = "received"
     """The frames of the AppendEntries being stepped, from span.first on."""
 
 
 class Append(msgspec.Struct, frozen=True):
-    """Append these entries to the log. A follower's span may begin inside what it received."""
+    """Append these entries to the log. A follower's span may begin inside what it received.
+
+    configuration: what the entry holds when the span is one configuration, made here or received;
+    it is on the disk, synced, before the `Synced` that covers it, in every mode (C35).
+    """
 
     span: Span
     content: Content
+    configuration: Configuration | None = None
 
 
 class Truncate(msgspec.Struct, frozen=True):
@@ -92,6 +106,22 @@ class Send(msgspec.Struct, frozen=True):
     message: PeerMessage
 
 
+class StandingOrders(NamedTuple):
+    """What a leader repeats in each message to a member, so that no order is sent only once.
+    They are three fields of an AppendEntries."""
+
+    configuration: EntryId
+    """Names the newest committed configuration; NO_ENTRY is the founders'."""
+    member_type: MemberType
+    """What the receiver is in it; INACTIVE: no member any more."""
+    since: int
+    """The receiver's `since` in it."""
+
+
+FOUNDER_ORDERS: Final = StandingOrders(NO_ENTRY, MemberType.ACTIVE, 0)
+"""To a voter of a cluster that never changed its members."""
+
+
 class Replicate(msgspec.Struct, frozen=True):
     """Ship an AppendEntries with as much of `span` as one message takes, at least one entry.
 
@@ -104,6 +134,8 @@ class Replicate(msgspec.Struct, frozen=True):
     span: Span
     leader_commit: int
     deletion_floor: int
+    orders: StandingOrders = FOUNDER_ORDERS
+    """What the leader says of the members: each message repeats it."""
 
 
 class ShipSnapshot(msgspec.Struct, frozen=True):
@@ -158,8 +190,61 @@ class RoleChanged(msgspec.Struct, frozen=True):
 
 
 class ConfigurationChanged(msgspec.Struct, frozen=True):
-    """The members are those of `configuration` now: connect to those that are new, and disconnect
-    from those that are no members any more."""
+    """The newest configuration that this member knows is another one now, committed or not.
+
+    Who votes by it counts from here on, and links to members that are new in it are opened.
+    Nothing of it is final: it may be rolled back, which is this effect again, with an older one.
+    Links are closed at `ConfigurationCommitted`. The replica keeps it in the directory (C35).
+    """
+
+    configuration: Configuration
+
+
+class ConfigurationCommitted(msgspec.Struct, frozen=True):
+    """`configuration` is committed, and this member knows it: by its own log, by a snapshot, or by
+    the leader's word when its log does not reach so far yet.
+
+    Types of members that do not vote count from here on, listeners hear of the difference to
+    the last one, and links to those that are no members any more are closed, except that a leader
+    keeps them until `EndDeparture`. Emitted once for each configuration, oldest first,
+    except for those that a snapshot or the leader's word passed over.
+    """
+
+    configuration: Configuration
+
+
+class EndDeparture(msgspec.Struct, frozen=True):
+    """`peer` is no member any more, and knows it or cannot be reached: close the link to it."""
+
+    peer: MemberId
+
+
+class ChangeFinished(msgspec.Struct, frozen=True):
+    """Answers ChangeRequested(token).
+
+    configuration: the newest committed one; when there is no refusal, the goal holds in it. A
+    promotion to ACTIVE ends only when the member is a voter.
+    refusal: why the change was not made; None on success.
+    missing: with NO_MAJORITY, the voters that this leader does not stream to, or has not heard
+    within an election timeout.  demote_first: with NO_MAJORITY, a voter whose demotion is possible
+    now, and would make the change possible; 0 when there is none.
+    """
+
+    token: int
+    configuration: Configuration
+    refusal: ChangeRefusal | None = None
+    missing: tuple[MemberId, ...] = ()
+    demote_first: MemberId = MemberId(0)
+
+
+class Wipe(msgspec.Struct, frozen=True):
+    """A leader said that by `configuration`, which is committed, this member is a reserve or no
+    member: store `configuration`, synced, and then delete log, snapshots and the machine's state.
+    Identity, term and vote stay. Answered by `Wiped`.
+
+    Until then the core takes no entries and acknowledges nothing. A start that finds such a
+    stored configuration beside a log deletes the log before it makes the core.
+    """
 
     configuration: Configuration
 
@@ -235,5 +320,9 @@ Effect = (
     | ReadReady
     | RoleChanged
     | ConfigurationChanged
+    | ConfigurationCommitted
+    | EndDeparture
+    | ChangeFinished
+    | Wipe
     | TransferFinished
 )

@@ -5,9 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from copycat.protocol.peer import PeerMessage
+from copycat.raft.changes import ConfigurationChange
+from copycat.raft.configuration import Configuration
 from copycat.types import EntryId, MemberId, Span
 
 __all__ = [
+    "ChangeRequested",
     "Compacted",
     "Event",
     "GapsKnown",
@@ -30,6 +33,7 @@ __all__ = [
     "Tick",
     "TransferRequested",
     "Unreachable",
+    "Wiped",
 ]
 
 
@@ -47,11 +51,14 @@ class Received(msgspec.Struct, frozen=True):
     """A message of a peer whose bytes were checked. May be stale, duplicated or nonsense.
 
     has_gaps: some of the entries that it carries were deleted, and gaps stand for them (C3).
+    configuration: what its entry holds, when it carries one configuration, which is always alone
+    in its message (C4). The replica decodes it, under the name of the entry.
     """
 
     sender: MemberId
     message: PeerMessage
     has_gaps: bool = False
+    configuration: Configuration | None = None
 
 
 class LeaderHeard(msgspec.Struct, frozen=True):
@@ -189,17 +196,36 @@ class SnapshotShipping(msgspec.Struct, frozen=True):
 
 
 class SnapshotInstalled(msgspec.Struct, frozen=True):
-    """A received snapshot is durable, verified, and the machine's state is that of `entry`."""
+    """A received snapshot is durable, verified, and the machine's state is that of `entry`.
+
+    configuration: the one in force at `entry`, which the snapshot holds (C35); None: it holds
+    none, so that the founders' is in force.
+    """
 
     sender: MemberId
     request: int
     entry: EntryId
+    configuration: Configuration | None = None
 
 
 class TransferRequested(msgspec.Struct, frozen=True):
     """Hand leadership over, to `to` or (zero) to the best follower."""
 
     to: MemberId
+
+
+class ChangeRequested(msgspec.Struct, frozen=True):
+    """Change the configuration; answered by one `ChangeFinished(token)`, at once or later.
+
+    Asked of a member that leads; any other refuses. Tokens are the replica's and never repeat.
+    """
+
+    token: int
+    change: ConfigurationChange
+
+
+class Wiped(msgspec.Struct, frozen=True):
+    """What `Wipe` asked for is done: log, snapshots and state are empty, durably."""
 
 
 Event = (
@@ -224,4 +250,6 @@ Event = (
     | OldestSnapshotChanged
     | SnapshotShipping
     | SnapshotInstalled
+    | ChangeRequested
+    | Wiped
 )

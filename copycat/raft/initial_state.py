@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from copycat.raft.configuration import Configuration
 from copycat.types import NO_ENTRY, EntryId, MemberId, TermRun
 
 __all__ = ["InitialState"]
@@ -31,6 +32,13 @@ class InitialState:
     """The last entry that the snapshot covers which was loaded, so it is committed; 0 for none."""
     oldest_snapshot_index: int = 0
     """The same of the oldest snapshot on the disk."""
+    configurations: Sequence[Configuration] = ()
+    """C35: those that the snapshots and the log hold, oldest first: the one in force at the oldest
+    snapshot (the founders' without one, which may be left out), and that of each entry above."""
+    stored_configuration: Configuration | None = None
+    """The newest one that the directory keeps in a file of its own, committed or not. It counts
+    while it is newer than those of the log: at level "memory" the log is empty, and a member that
+    joins or is a reserve was given it by a leader."""
     fresh: bool = False
     """Whether the directory was empty, so that nobody knows whether it was wiped (C16)."""
     lost: bool = False

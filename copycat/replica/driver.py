@@ -55,7 +55,7 @@ from copycat.replica.sync_scheduler import SyncScheduler
 from copycat.storage import Batch, encode_batch
 from copycat.storage.interface import ReplicaLog
 from copycat.storage.recent_batches import BatchReader
-from copycat.types import EntryId, EntryKind, MemberId, Span
+from copycat.types import EntryKind, MemberId, Span
 
 __all__ = ["Driver", "EntrySender", "RegressionEffect", "SnapshotEffect"]
 
@@ -90,13 +90,11 @@ class EntrySender:
         *,
         term: int,
         leader: MemberId,
-        configuration: EntryId,
         log_time_ms: int,
     ) -> Span | None:
         """Send what one message takes; the span that went out, None when no link took it.
 
-        leader: this member, which leads `term`.  configuration: the name of the one that the
-        deletion floor is about.  log_time_ms: as this leader knows it (C25).
+        leader: this member, which leads `term`.  log_time_ms: as this leader knows it (C25).
 
         What is in a gap was committed (C3), even if this leader started anew and does not know
         yet how far: it says so, or a peer that lags would refuse the gap, and without that
@@ -108,6 +106,7 @@ class EntrySender:
             span = Span(span.term, span.first, batch.span.end)
             if committed < span.last and batch.has_gaps:
                 committed = max(committed, batch.gaps()[-1][1] - 1)
+        orders = effect.orders
         message = AppendEntries(
             term,
             leader,
@@ -116,8 +115,10 @@ class EntrySender:
             span,
             committed,
             effect.deletion_floor,
-            configuration,
+            orders.configuration,
             log_time_ms,
+            orders.member_type,
+            orders.since,
         )
         header = encode_append(message, 0 if batch is None else batch.nbytes)
         return span if self._host.send(effect.peer, header, batch) else None
@@ -293,7 +294,6 @@ class Driver:
             effect,
             term=self._raft.current_term,
             leader=self._raft.member,
-            configuration=self._raft.configuration.entry,
             log_time_ms=self._clock.peek_ms(),
         )
         if sent is None:

@@ -78,6 +78,7 @@ PEERS: list[peer.PeerMessage] = [
     peer.AppendReply(7, 42, False, 0, EntryId(5, 8), wants_snapshot=True),
     peer.AppendReply(7, 42, True, 12, EntryId(0, 0), 11, storage_full=True),
     peer.AppendReply(7, 42, False, 0, EntryId(5, 8), wants_snapshot=True, storage_full=True),
+    peer.AppendReply(7, 42, True, 12, EntryId(0, 0), 11, is_replaying=True),
     peer.PreVote(8, 3, EntryId(7, 12)),
     peer.PreVoteReply(7, 3, True, 1_767_225_600_000, 1_767_225_599_000, 6),
     peer.RequestVote(8, EntryId(7, 12), False),

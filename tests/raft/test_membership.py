@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from copycat.errors import ConfigurationError, InvariantError
+from copycat.errors import InvariantError
 from copycat.protocol.peer import AppendReply, PreVote, TimeoutNow
 from copycat.raft.configuration import BOOTSTRAP, Configuration, MemberRecord
 from copycat.raft.core import Raft
@@ -64,11 +64,49 @@ def test_a_configuration_is_named_by_its_entry() -> None:
     assert of_term_3 != Configuration.from_members(members, EntryId(4, 7))
 
 
-@pytest.mark.parametrize("kind", [MemberType.RESERVE, MemberType.INACTIVE])
-def test_a_type_that_is_not_built_is_refused_by_name(kind: MemberType) -> None:
-    members = [MemberRecord(ME, MemberType.ACTIVE), MemberRecord(B, kind, "b:1")]
-    with pytest.raises(ConfigurationError, match=f"b:1 is of type {kind}"):
-        Configuration.from_members(members)
+def test_all_three_types_and_what_they_have() -> None:
+    members = [
+        MemberRecord(ME, MemberType.ACTIVE),
+        MemberRecord(B, MemberType.RESERVE, "b:1"),
+        MemberRecord(C, MemberType.PASSIVE, "c:1", 7, is_promotable=True),
+    ]
+    configuration = Configuration.from_members(members, EntryId(2, 9))
+    assert configuration.voters == (ME,)
+    assert configuration.stateful == (ME, C)
+    assert configuration.record(C) == members[2]
+    assert configuration.record(D) is None
+    assert [configuration.type(each) for each in (ME, B, C, D)] == [
+        MemberType.ACTIVE,
+        MemberType.RESERVE,
+        MemberType.PASSIVE,
+        MemberType.INACTIVE,
+    ]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        MemberRecord(B, MemberType.INACTIVE),
+        MemberRecord(B, MemberType.PASSIVE, since=10),
+        MemberRecord(B, MemberType.ACTIVE, is_promotable=True),
+    ],
+)
+def test_a_record_that_no_configuration_can_hold(record: MemberRecord) -> None:
+    with pytest.raises(InvariantError, match="no configuration can hold"):
+        Configuration.from_members([MemberRecord(ME, MemberType.ACTIVE), record], EntryId(2, 9))
+
+
+def test_the_next_configuration_changes_one_record() -> None:
+    before = Configuration.of(ME, B)
+    passive = MemberRecord(B, MemberType.PASSIVE)
+    assert before.with_record(passive, EntryId(1, 2)) == Configuration.from_members(
+        [before.members[0], passive], EntryId(1, 2)
+    )
+    added = before.with_record(MemberRecord(C, MemberType.RESERVE), EntryId(1, 2))
+    assert added.ids == (ME, B, C)
+    assert added.without(B, EntryId(1, 3)).ids == (ME, C)
+    with pytest.raises(InvariantError, match="needs a voter"):
+        before.without(B, EntryId(1, 3)).without(ME, EntryId(1, 4))
 
 
 # ---- the core ---------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from copycat.replica.inbound import received_batch
 from copycat.storage import Batch, encode_batch, encode_gap
 from copycat.storage.memory import MemoryLog
 from copycat.storage.recent_batches import BatchReader, RecentBatches
-from copycat.types import NO_ENTRY, EntryId, EntryKind, MemberId, Span
+from copycat.types import EntryId, EntryKind, MemberId, Span
 
 
 def reader(log: MemoryLog, read_bytes_max: int = 1 << 16) -> BatchReader:
@@ -75,5 +75,5 @@ def test_c3_a_leader_that_started_anew_says_that_what_is_in_a_gap_was_committed(
     sender = EntrySender(reader(log), host)  # type: ignore[arg-type]
     for span, known, expected in (((1, 1, 3), 0, 0), ((1, 3, 10), 0, 6), ((1, 3, 10), 8, 8)):
         effect = Replicate(MemberId(2), 1, EntryId(1, span[1] - 1), Span(*span), known, 0)
-        sender.ship(effect, term=1, leader=MemberId(1), configuration=NO_ENTRY, log_time_ms=0)
+        sender.ship(effect, term=1, leader=MemberId(1), log_time_ms=0)
         assert host.sent[-1].leader_commit == expected

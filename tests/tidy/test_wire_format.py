@@ -108,7 +108,7 @@ def value_of(message: Any, field: str) -> Any:
             return flags + 8 * bool(message.cluster_incarnation)
         case "answer":
             answer = 2 if message.wants_snapshot else int(message.accepted)
-            return answer + 4 * message.storage_full
+            return answer + 4 * message.storage_full + 8 * message.is_replaying
         case "consistency":
             return {"sequential": 0, "linearizable": 2}[message.consistency.value]
         case "member_type":
