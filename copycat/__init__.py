@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from copycat.errors import (
         AddressInUseError,
         ApplicationError,
+        ChangeInProgressError,
+        ChangeRefusedError,
+        ChangeSupersededError,
         ClosedSessionError,
         CommandError,
         ConfigurationError,
@@ -42,14 +45,19 @@ if TYPE_CHECKING:
         IllegalMemberStateError,
         InternalError,
         InvariantError,
+        LastVoterError,
         LogPoisonedError,
         MachineMismatchError,
+        MajorityAtRiskError,
+        MemberIdReusedError,
+        MemberUnreachableError,
         MemoryShortageError,
         NoLeaderError,
         NotLeaderError,
         OperationTimeout,
         OutOfMemoryError,
         OverloadedError,
+        PromotionTimeoutError,
         ProtocolError,
         QueryError,
         QuorumLostError,
@@ -57,9 +65,11 @@ if TYPE_CHECKING:
         SerializationError,
         SessionError,
         SessionExpiredError,
+        StaleConfigurationError,
         StateDivergedError,
         StorageError,
         SyncUnsupportedError,
+        TransferFirstError,
         UnknownMemberError,
         UnknownSessionError,
         VersionMismatchError,
@@ -96,6 +106,8 @@ if TYPE_CHECKING:
     )
     from copycat.server.cluster import (
         Cluster,
+    )
+    from copycat.server.member import (
         Member,
     )
     from copycat.server.server import (
@@ -121,6 +133,9 @@ __all__ = [
     "AddressInUseError",
     "ApplicationError",
     "Backoff",
+    "ChangeInProgressError",
+    "ChangeRefusedError",
+    "ChangeSupersededError",
     "ClientState",
     "Clock",
     "ClosedSessionError",
@@ -149,13 +164,17 @@ __all__ = [
     "IllegalMemberStateError",
     "InternalError",
     "InvariantError",
+    "LastVoterError",
     "Listener",
     "Log",
     "LogPoisonedError",
     "MachineMismatchError",
+    "MajorityAtRiskError",
     "Member",
+    "MemberIdReusedError",
     "MemberStatus",
     "MemberType",
+    "MemberUnreachableError",
     "MemoryShortageError",
     "NoLeaderError",
     "NotLeaderError",
@@ -163,6 +182,7 @@ __all__ = [
     "OperationTimeout",
     "OutOfMemoryError",
     "OverloadedError",
+    "PromotionTimeoutError",
     "ProtocolError",
     "Query",
     "QueryError",
@@ -181,6 +201,7 @@ __all__ = [
     "SessionState",
     "Sessions",
     "Snapshot",
+    "StaleConfigurationError",
     "StateDivergedError",
     "StateMachine",
     "StateMachineContext",
@@ -189,6 +210,7 @@ __all__ = [
     "StorageError",
     "StorageLevel",
     "SyncUnsupportedError",
+    "TransferFirstError",
     "UnknownMemberError",
     "UnknownSessionError",
     "VersionMismatchError",
@@ -203,15 +225,17 @@ _HOMES = {
     "copycat.client.options": "Backoff ClientState RecoveryStrategy ServerSelection",
     "copycat.config": "Address Storage",
     "copycat.errors": (
-        "AddressInUseError ApplicationError ClosedSessionError CommandError "
-        "ConfigurationError CopycatError CorruptLogError DirectoryInUseError DiskError "
-        "DiskFullError EntryTooLargeError ForkedProcessError FormatVersionError "
-        "IllegalMemberStateError InternalError InvariantError LogPoisonedError "
-        "MachineMismatchError MemoryShortageError NoLeaderError NotLeaderError "
-        "OperationTimeout OutOfMemoryError "
-        "OverloadedError ProtocolError QueryError ResourceError "
-        "QuorumLostError SerializationError SessionError SessionExpiredError "
-        "StateDivergedError StorageError SyncUnsupportedError UnknownMemberError "
+        "AddressInUseError ApplicationError ChangeInProgressError ChangeRefusedError "
+        "ChangeSupersededError ClosedSessionError CommandError ConfigurationError "
+        "CopycatError CorruptLogError DirectoryInUseError DiskError DiskFullError "
+        "EntryTooLargeError ForkedProcessError FormatVersionError IllegalMemberStateError "
+        "InternalError InvariantError LastVoterError LogPoisonedError "
+        "MachineMismatchError MajorityAtRiskError MemberIdReusedError "
+        "MemberUnreachableError MemoryShortageError NoLeaderError NotLeaderError "
+        "OperationTimeout OutOfMemoryError OverloadedError PromotionTimeoutError "
+        "ProtocolError QueryError QuorumLostError ResourceError SerializationError "
+        "SessionError SessionExpiredError StaleConfigurationError StateDivergedError "
+        "StorageError SyncUnsupportedError TransferFirstError UnknownMemberError "
         "UnknownSessionError VersionMismatchError WrongDirectoryError"
     ),
     "copycat.listeners": "Listener",
@@ -222,7 +246,8 @@ _HOMES = {
         "StateMachineExecutor command query"
     ),
     "copycat.protocol.operations": "Command CompactionMode Operation Query",
-    "copycat.server.cluster": "Cluster Member",
+    "copycat.server.cluster": "Cluster",
+    "copycat.server.member": "Member",
     "copycat.server.server": "CopycatServer Snapshot",
     "copycat.types": (
         "Compaction CompactionReport ConsistencyLevel Durability MemberStatus MemberType "

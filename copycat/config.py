@@ -399,6 +399,8 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_interval: float
     session_timeout: float
     insecure: bool
+    version: str = ""
+    """Of copycat, which the member names when it is asked."""
 
     def __post_init__(self) -> None:
         problems = [*_name_problems(self), *_address_problems(self), *_timer_problems(self)]

@@ -2,7 +2,17 @@
 
 CopycatError
 ├── ConfigurationError (ValueError)
-│   └── UnknownMemberError
+│   ├── UnknownMemberError
+│   └── StaleConfigurationError
+├── ChangeRefusedError
+│   ├── ChangeInProgressError
+│   ├── ChangeSupersededError
+│   ├── LastVoterError
+│   ├── MajorityAtRiskError
+│   ├── MemberIdReusedError
+│   ├── MemberUnreachableError
+│   ├── PromotionTimeoutError
+│   └── TransferFirstError
 ├── NoLeaderError
 │   ├── NotLeaderError
 │   └── QuorumLostError
@@ -48,6 +58,9 @@ from typing import Any, ClassVar, NoReturn
 __all__ = [
     "AddressInUseError",
     "ApplicationError",
+    "ChangeInProgressError",
+    "ChangeRefusedError",
+    "ChangeSupersededError",
     "ClosedSessionError",
     "CommandError",
     "ConfigurationError",
@@ -62,14 +75,19 @@ __all__ = [
     "IllegalMemberStateError",
     "InternalError",
     "InvariantError",
+    "LastVoterError",
     "LogPoisonedError",
     "MachineMismatchError",
+    "MajorityAtRiskError",
+    "MemberIdReusedError",
+    "MemberUnreachableError",
     "MemoryShortageError",
     "NoLeaderError",
     "NotLeaderError",
     "OperationTimeout",
     "OutOfMemoryError",
     "OverloadedError",
+    "PromotionTimeoutError",
     "ProtocolError",
     "QueryError",
     "QuorumLostError",
@@ -77,9 +95,11 @@ __all__ = [
     "SerializationError",
     "SessionError",
     "SessionExpiredError",
+    "StaleConfigurationError",
     "StateDivergedError",
     "StorageError",
     "SyncUnsupportedError",
+    "TransferFirstError",
     "UnknownMemberError",
     "UnknownSessionError",
     "VersionMismatchError",
@@ -169,6 +189,75 @@ class ConfigurationError(CopycatError, ValueError):
 class UnknownMemberError(ConfigurationError):
     code = "unknown-member"
     default_hint = "use one of the members named above"
+
+
+class StaleConfigurationError(ConfigurationError):
+    """The change was asked for by a configuration that another change has replaced."""
+
+    code = "stale-configuration"
+    default_hint = "look at the members, and ask again if the change is still what you want"
+    retryable = True
+    entry: tuple[int, int] = (0, 0)
+    """Term and index of the entry that holds the configuration of now."""
+    members: tuple[tuple[str, str], ...] = ()
+    """Address and type of each member of it."""
+
+
+class ChangeRefusedError(CopycatError):
+    """The cluster did not make a change of its members, and nothing has changed."""
+
+    code = "change-refused"
+    default_hint = "look at the members: copycat cluster status"
+    entry: tuple[int, int] = (0, 0)
+    """Term and index of the entry that holds the configuration of now."""
+    members: tuple[tuple[str, str], ...] = ()
+    """Address and type of each member of it."""
+
+
+class ChangeInProgressError(ChangeRefusedError):
+    code = "change-in-progress"
+    default_hint = "one change is made at a time: ask again in a second"
+    retryable = True
+
+
+class ChangeSupersededError(ChangeRefusedError):
+    code = "change-superseded"
+    default_hint = "somebody else has changed this member meanwhile: look at it before you repeat"
+
+
+class LastVoterError(ChangeRefusedError):
+    code = "last-voter"
+    default_hint = "promote another member to active first"
+
+
+class MajorityAtRiskError(ChangeRefusedError):
+    """`missing`: addresses of the voters without which the change could stop the cluster."""
+
+    code = "majority-at-risk"
+    default_hint = "bring the missing voters back, or demote them first"
+
+
+class MemberIdReusedError(ChangeRefusedError):
+    code = "member-id-reused"
+    default_hint = "join from an empty directory: the new member gets an id of its own"
+
+
+class MemberUnreachableError(ChangeRefusedError):
+    code = "member-unreachable"
+    default_hint = "start the member, and check that the leader reaches its address"
+    retryable = True
+
+
+class PromotionTimeoutError(ChangeRefusedError):
+    code = "promotion-timeout"
+    default_hint = "see the log of that member: its disk or its link is slow"
+    retryable = True
+
+
+class TransferFirstError(ChangeRefusedError):
+    code = "transfer-first"
+    default_hint = "wait until another voter has caught up, and ask again"
+    retryable = True
 
 
 class NoLeaderError(CopycatError):

@@ -27,6 +27,7 @@ __all__ = [
     "MemberId",
     "MemberStatus",
     "MemberType",
+    "MemberTypeLike",
     "Release",
     "Run",
     "SegmentStats",
@@ -236,6 +237,10 @@ class MemberType(enum.StrEnum):
     RESERVE = "reserve"
     PASSIVE = "passive"
     ACTIVE = "active"
+
+
+MemberTypeLike: TypeAlias = MemberType | Literal["reserve", "passive", "active"]
+"""A type, or its name."""
 
 
 class MemberStatus(enum.StrEnum):

@@ -13,15 +13,21 @@ from typing import Any, TextIO
 import click
 
 from copycat import __version__
+from copycat.cli.cluster.group import cluster
 from copycat.cli.log.group import log
 from copycat.cli.output import LEVELS
 from copycat.cli.paths import PathOption
 from copycat.errors import (
+    ChangeRefusedError,
     ConfigurationError,
     CopycatError,
     EntryTooLargeError,
+    LastVoterError,
+    MajorityAtRiskError,
+    MemberIdReusedError,
     NoLeaderError,
     OperationTimeout,
+    StaleConfigurationError,
 )
 
 __all__ = ["main", "tree"]
@@ -63,8 +69,8 @@ def tree() -> None:
     """A durable log and a replicated state machine that you import.
 
     Data goes to stdout, messages to stderr. Exit codes: 0 success, 1 failure, 2 wrong usage or
-    configuration, 3 no leader or no quorum (try again), 4 verification found damage, 130
-    interrupted.
+    configuration, 3 no leader or no quorum (try again), 4 verification found damage, 5 refused
+    because it is not safe, 130 interrupted.
     """
 
 
@@ -210,6 +216,7 @@ def recover(directory: str, **options: Any) -> None:
 
 
 tree.add_command(log)
+tree.add_command(cluster)
 
 
 @tree.command()
@@ -399,7 +406,12 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
 
 
 def exit_code_of(cause: CopycatError) -> int:
-    """2 for an error that the user must correct, 3 for one that may not recur, 1 for others."""
+    """2 for an error that the user must correct, 3 for one that may not recur, 5 for a change of
+    the members that is not safe, 1 for others."""
+    if isinstance(cause, LastVoterError | MajorityAtRiskError | MemberIdReusedError):
+        return 5
+    if isinstance(cause, ChangeRefusedError) and cause.retryable:
+        return 3
     if isinstance(cause, ConfigurationError | EntryTooLargeError):
-        return 2
+        return 3 if isinstance(cause, StaleConfigurationError) else 2
     return 3 if isinstance(cause, NoLeaderError | OperationTimeout) else 1

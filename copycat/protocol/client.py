@@ -11,16 +11,29 @@ import enum
 
 import msgspec
 
-from copycat.types import ConsistencyLevel
+from copycat.types import (
+    ChangeKind,
+    ChangeRefusal,
+    ConsistencyLevel,
+    EntryId,
+    MemberId,
+    MemberType,
+    ServerState,
+)
 
 __all__ = [
+    "ChangeRefused",
+    "ChangeRequest",
     "ClientMessage",
     "CloseSession",
+    "ClusterRequest",
+    "ClusterView",
     "Commands",
     "CommandsRefused",
     "Failure",
     "KeepAlive",
     "KeptAlive",
+    "MemberView",
     "QueryRequest",
     "QueryResult",
     "Refusal",
@@ -29,6 +42,9 @@ __all__ = [
     "Results",
     "ServerMessage",
     "SessionClosed",
+    "SessionMessage",
+    "TransferRequest",
+    "ViewRequest",
 ]
 
 
@@ -61,6 +77,8 @@ class Refusal(enum.IntEnum):
     connection, for a session of the same number may be another client's here."""
     SUPERSEDED = 16
     """A later REGISTER of the same client was received before this one."""
+    NOT_TRANSFERRED = 17
+    """The member that was to lead does not, and why is in the reason."""
 
 
 class Register(msgspec.Struct, frozen=True):
@@ -113,6 +131,59 @@ class QueryRequest(msgspec.Struct, frozen=True):
     """The highest log index the client has seen: never read below it."""
     consistency: ConsistencyLevel
     operation: bytes | memoryview
+
+
+class ViewRequest(msgspec.Struct, frozen=True):
+    """Who are the members, and how are they? Needs no session."""
+
+    request: int
+    cluster: str = ""
+    """Name of the cluster that is meant; empty for any."""
+    is_local: bool = False
+    """The member that is asked answers by itself; else the leader answers, if one is known."""
+
+
+class ChangeRequest(msgspec.Struct, frozen=True):
+    """Change what one member is to the cluster. Needs no session: who lost the answer asks again,
+    and what holds already is success."""
+
+    request: int
+    kind: ChangeKind
+    member: MemberId
+    type: MemberType
+    """What it shall be; INACTIVE with REMOVE."""
+    base: EntryId
+    """Names the newest committed configuration that the asker has seen."""
+    address: str = ""
+    """Where a member that is added listens; empty with the other kinds."""
+    cluster: str = ""
+    """Name of the cluster that is meant; empty for any."""
+
+
+class TransferRequest(msgspec.Struct, frozen=True):
+    """Hand leadership over. Needs no session."""
+
+    request: int
+    to: MemberId
+    """0 for the follower with the longest log."""
+    cluster: str = ""
+    """Name of the cluster that is meant; empty for any."""
+
+
+class MemberView(msgspec.Struct, frozen=True):
+    """One member of a configuration, as the member that answers knows it."""
+
+    member: MemberId
+    type: MemberType
+    address: str
+    since: int = 0
+    """Index of the entry that made it active or passive; 0 for a founder."""
+    is_promotable: bool = False
+    """It is to become a voter, and is sent entries for that."""
+    is_reachable: bool = True
+    """Whether the member that answers has a link to it."""
+    match_index: int = 0
+    """How far the leader, which answers, knows its log to be durable; 0 when that is unknown."""
 
 
 class Registered(msgspec.Struct, frozen=True):
@@ -185,7 +256,68 @@ class Failure(msgspec.Struct, frozen=True):
     """For so long it has been so (NO_LEADER, NO_QUORUM)."""
 
 
-ClientMessage = Register | KeepAlive | CloseSession | Commands | QueryRequest
+class ClusterView(msgspec.Struct, frozen=True):
+    """The cluster as the member `member` knows it, and how that member is.
+
+    entry, members: the newest committed configuration. The answer to a ViewRequest; and to a
+    change or transfer that was made, with what the configuration is then.
+    """
+
+    request: int
+    member: MemberId
+    state: ServerState
+    term: int
+    leader: MemberId
+    """0 while none is known."""
+    entry: EntryId
+    first_index: int
+    last_index: int
+    commit_index: int
+    last_applied: int
+    applied_time_ms: int
+    """Log time at the entry `last_applied`."""
+    sessions: int
+    storage_full: bool
+    incarnation: int
+    """Of the cluster; 0 while that is not known."""
+    cluster: str
+    """Name of the cluster."""
+    version: str
+    """Of copycat, at the member that answers."""
+    durability: str
+    members: tuple[MemberView, ...]
+
+
+class ChangeRefused(msgspec.Struct, frozen=True):
+    """A change of the configuration was not made."""
+
+    request: int
+    refusal: ChangeRefusal
+    entry: EntryId
+    """The newest committed configuration of the member that refuses, and `members` are its
+    members."""
+    leader: str
+    """Address, or empty when unknown."""
+    reason: str
+    """A whole sentence without its end."""
+    missing: tuple[str, ...] = ()
+    """Addresses of the voters that the change would need."""
+    members: tuple[MemberView, ...] = ()
+
+
+SessionMessage = Register | KeepAlive | CloseSession | Commands | QueryRequest
+"""What belongs to a session, or opens one."""
+ClusterRequest = ViewRequest | ChangeRequest | TransferRequest
+"""What is asked about the members; it belongs to no session."""
+ClientMessage = SessionMessage | ClusterRequest
 ServerMessage = (
-    Registered | KeptAlive | SessionClosed | Results | CommandsRefused | QueryResult | Failure
+    Registered
+    | KeptAlive
+    | SessionClosed
+    | Results
+    | CommandsRefused
+    | QueryResult
+    | Failure
+    | ClusterView
+    | ChangeRefused
 )

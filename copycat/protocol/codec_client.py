@@ -8,8 +8,11 @@ from typing import assert_never
 
 from copycat.errors import ProtocolError
 from copycat.protocol.client import (
+    ChangeRefused,
+    ChangeRequest,
     ClientMessage,
     CloseSession,
+    ClusterView,
     Commands,
     CommandsRefused,
     Failure,
@@ -23,6 +26,14 @@ from copycat.protocol.client import (
     Results,
     ServerMessage,
     SessionClosed,
+    TransferRequest,
+    ViewRequest,
+)
+from copycat.protocol.codec_cluster import (
+    decode_cluster_answer,
+    decode_cluster_request,
+    encode_cluster_answer,
+    encode_cluster_request,
 )
 from copycat.protocol.framing import Buffer, Frame, encode_frame, frame_header
 from copycat.protocol.wire import (
@@ -159,6 +170,8 @@ def encode_client(message: ClientMessage) -> bytes:
             fixed = _QUERY.pack(request, session, sequence, index, level)
             head = frame_header(FrameType.QUERY, _QUERY.size + len(operation))
             return b"".join((head, fixed, operation))
+        case ViewRequest() | ChangeRequest() | TransferRequest():
+            return encode_cluster_request(message)
         case _:
             assert_never(message)
 
@@ -188,6 +201,8 @@ def decode_client(frame: Frame) -> ClientMessage:
             if level not in _LEVELS:
                 raise ProtocolError(f"QUERY: consistency level {level} is unknown")
             return QueryRequest(request, session, sequence, index, _LEVELS[level], reader.rest())
+        case FrameType.VIEW | FrameType.CHANGE | FrameType.TRANSFER:
+            return decode_cluster_request(frame)
         case _:
             raise unknown_frame(frame, "a message of a client")
 
@@ -223,6 +238,8 @@ def encode_server(message: ServerMessage) -> bytes:
         case Failure(request, code, leader, reason, missing, since_ms):
             fixed = _FAILURE.pack(request, code, min(since_ms, _U32_MAX))
             return encode_frame(FrameType.FAILURE, fixed + _pack_why(leader, reason, missing))
+        case ClusterView() | ChangeRefused():
+            return encode_cluster_answer(message)
         case _:
             assert_never(message)
 
@@ -242,6 +259,8 @@ def decode_server(frame: Frame) -> ServerMessage:
             return QueryResult(request, index, reader.rest())
         case FrameType.SESSION_CLOSED:
             return SessionClosed(*exact(_REQUEST, frame, "SESSION_CLOSED"))
+        case FrameType.CLUSTER_VIEW | FrameType.CHANGE_REFUSED:
+            return decode_cluster_answer(frame)
         case _:
             return _decode_cold_server(frame)
 

@@ -73,6 +73,9 @@ class FrameType(enum.IntEnum):
     CLOSE_SESSION = 34
     COMMANDS = 35
     QUERY = 36
+    VIEW = 37
+    CHANGE = 38
+    TRANSFER = 39
     REGISTERED = 48
     KEPT_ALIVE = 49
     SESSION_CLOSED = 50
@@ -80,6 +83,8 @@ class FrameType(enum.IntEnum):
     COMMANDS_REFUSED = 52
     QUERY_RESULT = 53
     FAILURE = 54
+    CLUSTER_VIEW = 55
+    CHANGE_REFUSED = 56
 
 
 PEER_TYPES = frozenset(int(kind) for kind in FrameType if kind < 32)

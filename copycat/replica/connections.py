@@ -27,11 +27,13 @@ from copycat.protocol.client import (
     Register,
     Results,
     ServerMessage,
+    SessionMessage,
 )
 from copycat.protocol.codec_client import encode_server
 from copycat.protocol.codec_peer import encode_return
 from copycat.protocol.results import PIECE_NBYTES, cut_results
 from copycat.replica.host import REPLY_ROOM, Host, Inbox, Lane
+from copycat.replica.local_requests import LocalRequests
 from copycat.types import MemberId
 
 __all__ = ["Connections", "RefusalReason", "Replies", "Route"]
@@ -70,16 +72,21 @@ class RefusalReason(NamedTuple):
 class Replies:
     """Sends answers: each by the connection, or by the link, that its request came by.
 
-    It knows the host only, so every part that answers clients can be given it when it is built.
+    It knows no part of the replica that answers clients, so each of them can be given it when it
+    is built.
     """
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, local_requests: LocalRequests) -> None:
         self._host = host
+        self._local_requests = local_requests
         self.leader = ""
         """Address of the leader, as far as known: every refusal carries it. Empty: unknown."""
 
     def send(self, route: Route, message: ServerMessage) -> None:
         """Send an answer to where the request came from."""
+        if not route.peer and self._local_requests.is_local(route.token):
+            self._local_requests.answer(route.token, message)
+            return
         frame = encode_server(message)
         if route.peer:
             # Lost when the link is down: the member that forwarded the request tells its client.
@@ -179,7 +186,7 @@ class Connections:
 
     # ---- who is where ------------------------------------------------------------------
 
-    def request_received(self, connection: int, message: ClientMessage) -> None:
+    def request_received(self, connection: int, message: SessionMessage) -> None:
         """A request arrived by a connection of this member, whoever is to answer it."""
         if isinstance(message, Register):
             self._requested_timeout_ms[connection] = message.timeout_ms

@@ -26,8 +26,10 @@ from copycat.protocol.peer import (
 from copycat.raft.core import Raft
 from copycat.raft.effects import (
     Append,
+    ChangeFinished,
     Commit,
     ConfigurationChanged,
+    ConfigurationCommitted,
     Content,
     Effect,
     EndShipping,
@@ -133,6 +135,14 @@ class EffectHandler(Protocol):
 
     def on_configuration_changed(self, effect: ConfigurationChanged) -> None:
         """The cluster has other members."""
+        ...
+
+    def on_configuration_committed(self, effect: ConfigurationCommitted) -> None:
+        """This member knows a newer configuration of which it knows that it is committed."""
+        ...
+
+    def on_change_finished(self, effect: ChangeFinished) -> None:
+        """A change of the members was made, or was refused."""
         ...
 
     def on_transfer_finished(self, effect: TransferFinished) -> None:
@@ -256,6 +266,10 @@ class Driver:
                 self._handler.on_role_changed(effect)
             case ConfigurationChanged():
                 self._handler.on_configuration_changed(effect)
+            case ConfigurationCommitted():
+                self._handler.on_configuration_committed(effect)
+            case ChangeFinished():
+                self._handler.on_change_finished(effect)
             case TransferFinished():
                 self._handler.on_transfer_finished(effect)
             case _:

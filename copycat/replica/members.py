@@ -57,6 +57,10 @@ class MemberTable(Mapping[MemberId, str]):
         self.member = member
         self.configuration = configuration
         """It counts a majority of these members."""
+        self.committed = configuration
+        """The newest configuration of which this member knows that it is committed."""
+        self.cluster_incarnation = 0
+        """128 bits that say which cluster this is (C41); 0 while this member knows none."""
         self._records = {each.member: each for each in configuration.members}
         self.links: set[MemberId] = set()
         """Peers that this member can write to. Members only, once a change of them is adopted."""

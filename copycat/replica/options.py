@@ -42,6 +42,8 @@ class ReplicaOptions(msgspec.Struct, frozen=True, kw_only=True):
     compaction: CompactionOptions = CompactionOptions()
     skips: tuple[SkippedEntry, ...] = ()
     """Where the operator had the user's code left out; by index (decision 0022)."""
+    version: str = ""
+    """Of copycat, which a view of this member names."""
 
     @property
     def members_by_id(self) -> dict[MemberId, str]:

@@ -15,10 +15,13 @@ from typing import assert_never
 from copycat.errors import CopycatError, require
 from copycat.machine.apply_result import ApplyResult, IncarnationRecorded
 from copycat.machine.session_executor import SessionExecutor
+from copycat.protocol.client import ClusterRequest, ServerMessage
 from copycat.protocol.codec_peer import encode_hello
 from copycat.protocol.framing import Frame
 from copycat.raft.effects import (
+    ChangeFinished,
     ConfigurationChanged,
+    ConfigurationCommitted,
     EndShipping,
     ReceiveSnapshot,
     RoleChanged,
@@ -35,6 +38,8 @@ from copycat.raft.events import (
     Unreachable,
 )
 from copycat.replica.applier import Applier
+from copycat.replica.cluster_listener import ClusterListener
+from copycat.replica.cluster_requests import ClusterRequests
 from copycat.replica.compaction import CompactionRunner
 from copycat.replica.connections import Connections, Replies, Route
 from copycat.replica.disk_space import DiskSpace
@@ -42,6 +47,7 @@ from copycat.replica.driver import Driver, EntrySender, RegressionEffect, Snapsh
 from copycat.replica.host import Host, Inbox, Lane
 from copycat.replica.inbound import PeerInbound
 from copycat.replica.leadership_transfer import LeadershipTransfer, TransferOutcome
+from copycat.replica.local_requests import LocalRequests
 from copycat.replica.maintenance import Maintenance
 from copycat.replica.members import Handshake, MemberTable, logged_incarnations
 from copycat.replica.options import MemberStores, ReplicaOptions
@@ -101,12 +107,14 @@ class Replica:
         self.stopped: BaseException | None = None
         """Why this member stopped; None while it runs."""
         self._listeners: list[Callable[[ServerState], None]] = []
+        self._cluster_listeners: list[ClusterListener] = []
         covered = restore(stores.snapshots, log, executor)
         raft = self.raft = core_of(options, stores, covered.index, seed)
         self.member, self._log, self._state = raft.member, log, raft.state
         self.members = MemberTable(raft.member, raft.configuration)
         clock = self._clock = clock_of(raft, stores, executor.time_ms, now_ms, wall_ms)
-        inbox, replies = self._inbox, self._replies = Inbox(host), Replies(host)
+        inbox, local_requests = self._inbox, self._local_requests = Inbox(host), LocalRequests()
+        replies = self._replies = Replies(host, local_requests)
         sessions = self._sessions = SessionIndex(executor.session_rows())
         connections = self._connections = Connections(host, executor, replies, inbox)
         queue = self._proposal_queue = ProposalQueue(
@@ -153,6 +161,7 @@ class Replica:
         compaction = self._compaction = CompactionRunner(
             options, raft, log, clock, host, inbox, syncs, applier, executor, taker, receiver
         )
+        cluster_requests = self._cluster_requests = self._build_cluster_requests(driver)
         requests = self._requests = RequestRouter(
             options,
             raft,
@@ -164,6 +173,8 @@ class Replica:
             queue,
             queries,
             outage,
+            cluster_requests,
+            self._local_requests,
         )
         disk = self._disk_space = DiskSpace(
             options, raft, log, clock, inbox, driver, sessions, queue, queries, outage, ballast
@@ -175,6 +186,20 @@ class Replica:
         )
         self._inbound = PeerInbound(
             raft, clock, inbox, driver, requests, outage, disk, sender, receiver
+        )
+
+    def _build_cluster_requests(self, driver: Driver) -> ClusterRequests:
+        return ClusterRequests(
+            self._options,
+            self.raft,
+            driver,
+            self._host,
+            self.members,
+            self._transfer,
+            self._replies,
+            self._clock,
+            self.outage,
+            self.status,
         )
 
     def client_timeout_ms(self, connection: int) -> int:
@@ -242,6 +267,15 @@ class Replica:
         """Hand leadership to `to`, or to the best follower when 0; `done(outcome)` in a turn."""
         self._inbox.put(self._transfer.ask, to, done)
 
+    def request(self, message: ClusterRequest, done: Callable[[ServerMessage], None]) -> None:
+        """Ask the cluster about its members, or for a change of them, as a client of this member
+        would: `done(answer)` in a turn, once. Any member may be asked."""
+        self._requests.request_local(message, done)
+
+    def on_cluster_change(self, listener: ClusterListener) -> None:
+        """Tell `listener` of each configuration that is committed, of leaders and of links."""
+        self._cluster_listeners.append(listener)
+
     def on_state_change(self, callback: Callable[[ServerState], None]) -> Callable[[], None]:
         """Call back with each new state; the returned function ends that."""
         self._listeners.append(callback)
@@ -266,6 +300,7 @@ class Replica:
             self._take_completed()
             self._inbox.take()
             self._snapshot_sender.advance(now_ms)
+            self._cluster_requests.advance(now_ms)
             self._disk_space.update_write_stall()
             self._propose()
             self._ask_reads()
@@ -284,6 +319,7 @@ class Replica:
             self._applier.due_ms,
             self._syncs.due_ms,
             self._snapshot_sender.due_ms,
+            self._cluster_requests.due_ms,
         )
 
     def _step(self, event: Event) -> None:
@@ -345,12 +381,19 @@ class Replica:
         self.outage.link_up(event.peer)
         self._driver.link_opened(event.peer)
         self._step(event)
+        self._cluster_requests.link_opened(event.peer)
+        self._link_changed(event.peer, is_up=True)
 
     def _on_peer_down(self, peer: MemberId) -> None:
         self.outage.link_down(peer)
         if peer == self.raft.leader:
             self._requests.forwarded_requests.fail_all("")
         self._step(Unreachable(peer))
+        self._link_changed(peer, is_up=False)
+
+    def _link_changed(self, peer: MemberId, *, is_up: bool) -> None:
+        for listener in self._cluster_listeners:
+            listener.link_changed(peer, is_up=is_up)
 
     # ---- the machine ---------------------------------------------------------------------
 
@@ -391,6 +434,16 @@ class Replica:
         for record in changes.to_connect:
             self._host.connect(record.member, record.address)
 
+    def on_configuration_committed(self, effect: ConfigurationCommitted) -> None:
+        """See `EffectHandler`."""
+        self.members.committed = effect.configuration
+        for listener in self._cluster_listeners:
+            listener.configuration_committed(effect.configuration)
+
+    def on_change_finished(self, effect: ChangeFinished) -> None:
+        """See `EffectHandler`."""
+        self._cluster_requests.finished(effect)
+
     def on_transfer_finished(self, effect: TransferFinished) -> None:
         """See `EffectHandler`."""
         self._transfer.finished(effect)
@@ -419,10 +472,13 @@ class Replica:
             self._snapshot_sender.end_all()
             self._proposal_queue.step_down()
             self._queries.step_down()
+            self._cluster_requests.step_down()
         if self.outage.leader_changed(effect.leader):
             self._requests.forwarded_requests.fail_all(leader)
         if effect.state is ServerState.LEADER:
             self._driver.queue(self._recovery.gaps_known())
+        for cluster_listener in self._cluster_listeners:
+            cluster_listener.leader_changed(effect.leader, effect.term)
         if effect.state is not self._state:
             self._state = effect.state
             for listener in list(self._listeners):
@@ -456,4 +512,7 @@ class Replica:
             missing_entries=self._recovery.missing_entries,
             regressed=self._recovery.regressed,
             full_disks=self.outage.full_disks(is_full=is_full),
+            member=self.member,
+            configuration=self.members.committed,
+            applied_time_ms=self._executor.time_ms,
         )

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from copycat.errors import EntryTooLargeError, ProtocolError
 from copycat.protocol.client import (
+    ChangeRequest,
     ClientMessage,
+    CloseSession,
+    ClusterRequest,
     Commands,
     CommandsRefused,
     Failure,
-    KeepAlive,
     QueryRequest,
     Refusal,
-    Register,
     Results,
     ServerMessage,
+    TransferRequest,
+    ViewRequest,
 )
-from copycat.protocol.codec_client import decode_client, decode_server, encode_server
+from copycat.protocol.codec_client import (
+    decode_client,
+    decode_server,
+    encode_client,
+    encode_server,
+)
 from copycat.protocol.codec_peer import encode_forward
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.wire import FrameType
 from copycat.raft.core import Raft
+from copycat.replica.cluster_requests import ClusterRequests
 from copycat.replica.connections import Connections, RefusalReason, Replies, Route
 from copycat.replica.host import Host, Inbox
+from copycat.replica.local_requests import LocalRequests
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.proposals import ProposalQueue
 from copycat.replica.queries import Queries, must_lead
@@ -106,6 +118,8 @@ class RequestRouter:
         proposal_queue: ProposalQueue,
         queries: Queries,
         outage: Outage,
+        cluster_requests: ClusterRequests,
+        local_requests: LocalRequests,
     ) -> None:
         self._address = options.address
         self._cluster_name = options.cluster_name
@@ -119,6 +133,8 @@ class RequestRouter:
         self._proposal_queue = proposal_queue
         self._queries = queries
         self._outage = outage
+        self._cluster_requests = cluster_requests
+        self._local_requests = local_requests
         self._foreign_cluster: dict[int, str] = {}
         """connection of this member -> the name of the other cluster that its client wants."""
         self.forwarded_requests = ForwardedRequests(replies)
@@ -141,10 +157,24 @@ class RequestRouter:
         reason = f"storage.max_entry_size of the server {self._address} is {limit}"
         return RefusalReason(Refusal.TOO_LARGE, reason)
 
+    def request_local(
+        self, message: ClusterRequest, done: Callable[[ServerMessage], None]
+    ) -> None:
+        """Serve a request of this process itself; `done` is called in a turn, with the answer."""
+        route = Route(MemberId(0), self._local_requests.add(done))
+        frame = split_frame(encode_client(message))
+        self._inbox.put(self._request, route, message, frame)
+
     def _request(self, route: Route, message: ClientMessage, frame: Frame) -> None:
+        if not route.peer and self._is_of_another_cluster(route, message):
+            return
+        if isinstance(message, ViewRequest | ChangeRequest | TransferRequest):
+            if self._is_for_here(route, message):
+                self._cluster_requests.request(route, message)
+            else:
+                self._forward(route, message, frame)
+            return
         if not route.peer:
-            if self._is_of_another_cluster(route, message):
-                return
             self._connections.request_received(route.token, message)
         if isinstance(message, QueryRequest):
             if self._serves(message):
@@ -162,6 +192,19 @@ class RequestRouter:
         elif self._raft.state is ServerState.LEADER:
             self._proposal_queue.request(route, message)
             return
+        self._forward(route, message, frame)
+
+    def _is_for_here(self, route: Route, message: ClusterRequest) -> bool:
+        """Whether this member answers: what concerns the cluster its leader answers; what may be
+        answered anywhere, a member also answers while it knows no leader."""
+        if self._raft.state is ServerState.LEADER:
+            return True
+        if not isinstance(message, ViewRequest):
+            return False
+        return message.is_local or bool(route.peer) or not self._raft.leader
+
+    def _forward(self, route: Route, message: ClientMessage, frame: Frame) -> None:
+        """Pass a request on to the leader, or refuse it."""
         leader = self._raft.leader
         may_forward = not route.peer and leader and self._raft.state is not ServerState.LEADER
         if may_forward and self._host.send(leader, encode_forward(route.token, frame), None):
@@ -171,7 +214,9 @@ class RequestRouter:
 
     def _is_of_another_cluster(self, route: Route, message: ClientMessage) -> bool:
         """Refuse a client of another cluster, and all that comes by its connection."""
-        named = message.cluster if isinstance(message, Register | KeepAlive) else ""
+        named = ""
+        if not isinstance(message, Commands | CloseSession | QueryRequest):
+            named = message.cluster
         if named and named != self._cluster_name:
             self._foreign_cluster[route.token] = named
         other = self._foreign_cluster.get(route.token)
@@ -199,6 +244,9 @@ class RequestRouter:
 
     def _returned(self, token: int, request: int, frame: bytes, refusal: bytes) -> None:
         self.forwarded_requests.answered(token, request)
+        if self._local_requests.is_local(token):
+            self._local_requests.answer(token, decode_server(split_frame(frame)))
+            return
         if refusal and not self._host.has_room(MemberId(0), token, FORWARDED_NBYTES_MAX):
             frame = refusal
         self._host.reply(token, frame)

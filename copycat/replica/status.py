@@ -19,6 +19,7 @@ import msgspec
 from copycat.config import RaftOptions
 from copycat.errors import require
 from copycat.protocol.client import Refusal
+from copycat.raft.configuration import Configuration
 from copycat.raft.core import Raft
 from copycat.raft.effects import PeerRegressed, RecordLoss
 from copycat.raft.eligibility import Restriction
@@ -49,7 +50,7 @@ may be stopped."""
 _NO_STALL = WriteStall()
 
 
-class Status(msgspec.Struct, frozen=True):
+class Status(msgspec.Struct, frozen=True, kw_only=True):
     """One member at one moment. Indexes as in `copycat.types`; addresses are `host:port`."""
 
     address: str
@@ -85,6 +86,13 @@ class Status(msgspec.Struct, frozen=True):
     full_disks: tuple[str, ...] = ()
     """Members whose disks are full, as far as this one knows: a leader hears it of all that it
     reaches. With too many of them nothing can be committed, and only queries are served (F12)."""
+    member: MemberId
+    """The id of this member."""
+    configuration: Configuration
+    """The newest configuration of which this member knows that it is committed; `members` are
+    those of the newest one."""
+    applied_time_ms: int = 0
+    """Log time at the entry `last_applied`."""
 
 
 class RecoveryStatus:
@@ -327,6 +335,10 @@ class Outage:
     def link_failed(self, peer: MemberId, reason: str) -> None:
         """The peer was dialled, and this is why there is no link."""
         self._reasons[peer] = reason
+
+    def link_reason(self, peer: MemberId) -> str:
+        """Why the last dial of this peer failed; empty when it did not, or was never made."""
+        return self._reasons.get(peer, "")
 
     def unlinked(self) -> list[str]:
         """Addresses of the peers that this member cannot write to."""

@@ -1,57 +1,192 @@
-"""The cluster as one member knows it: leader, term, members; and the transfer of leadership."""
+"""The cluster as one member knows it: leader, term, members; changes of them, and their events.
+
+`Cluster` and `Member` belong to the application's event loop.
+"""
 
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from types import MappingProxyType
+from typing import assert_never
 
-from copycat.config import Address, member_id
+from copycat.callbacks import check_callback
+from copycat.client.membership import Membership
+from copycat.config import choice
 from copycat.errors import NoLeaderError, NotLeaderError, OperationTimeout, UnknownMemberError
+from copycat.listeners import Listener
+from copycat.protocol.client import ClusterRequest, ClusterView, MemberView
+from copycat.protocol.member_record import MemberRecord
 from copycat.raft.effects import TransferFailure
 from copycat.replica.leadership_transfer import TransferOutcome
 from copycat.replica.status import Status
-from copycat.types import MemberId, MemberStatus, MemberType, ServerState
+from copycat.server.cluster_events import ClusterEvents
+from copycat.server.member import Member, Verb
+from copycat.server.member_listeners import MemberListeners
+from copycat.types import (
+    EntryId,
+    MemberId,
+    MemberStatus,
+    MemberType,
+    MemberTypeLike,
+    ServerState,
+)
 
-__all__ = ["Cluster", "Member"]
+__all__ = ["Cluster"]
+
+log = logging.getLogger("copycat.server")
 
 
-class Member:
-    """One member of the configuration, as this server knows it."""
+class Cluster:
+    """Leader, term and members; each property is what the member knows at the moment of the
+    call.
 
-    def __init__(self, cluster_name: str, address: str, status: MemberStatus) -> None:
-        self._id = member_id(cluster_name, address)
-        self._address = Address.parse(address)
+    status: of the server. hand_over: transfers its leadership. request: asks the cluster through
+    the server's own replica.
+    """
+
+    def __init__(
+        self,
+        cluster_name: str,
+        status: Callable[[], Status],
+        hand_over: Callable[[MemberId], Awaitable[TransferOutcome | None]],
+        request: Callable[[ClusterRequest], Awaitable[ClusterView]],
+    ) -> None:
+        self._cluster_name = cluster_name
         self._status = status
+        self._hand_over = hand_over
+        self._membership = Membership(request, say=partial(log.info, "%s"))
+        self._member_listeners = MemberListeners()
+        self.events = ClusterEvents(self._event_member, self._member_listeners)
+        """For the server that owns this object."""
+
+    # --- what it is -------------------------------------------------------------------------
+
+    def _member(self, record: MemberRecord, entry: EntryId, status: Status) -> Member:
+        is_unreachable = record.address in status.unreachable
+        word = MemberStatus.UNAVAILABLE if is_unreachable else MemberStatus.AVAILABLE
+        return Member(record, entry, word, self._change, self._member_listeners)
+
+    def _event_member(self, record: MemberRecord, entry: EntryId) -> Member:
+        return self._member(record, entry, self._status())
 
     @property
-    def id(self) -> MemberId:
-        """An integer of 128 bits, derived from cluster name and address; never used again
-        (C16)."""
-        return self._id
+    def leader(self) -> Member | None:
+        """The leader of the current term, as far as this member knows."""
+        status = self._status()
+        if not status.leader:
+            return None
+        for record in status.configuration.members:
+            if record.address == status.leader:
+                return self._member(record, status.configuration.entry, status)
+        stranger = MemberRecord(MemberId(0), MemberType.INACTIVE, status.leader)
+        return self._member(stranger, status.configuration.entry, status)
 
     @property
-    def name(self) -> str:
-        """The address as text, which is the key in `Cluster.members`."""
-        return str(self._address)
+    def term(self) -> int:
+        """The current term."""
+        return self._status().term
 
     @property
-    def address(self) -> Address:
-        """The address that other members and clients connect to."""
-        return self._address
+    def member(self) -> Member:
+        """This server itself; INACTIVE when it is no member."""
+        status = self._status()
+        record = status.configuration.record(status.member)
+        if record is None:
+            record = MemberRecord(status.member, MemberType.INACTIVE, status.address)
+        return self._member(record, status.configuration.entry, status)
 
     @property
-    def type(self) -> MemberType:
-        """ACTIVE for every member: each founding member votes."""
-        return MemberType.ACTIVE
+    def members(self) -> Mapping[str, Member]:
+        """All members by address, in the order of the addresses: those of the newest committed
+        configuration that this server knows."""
+        status = self._status()
+        entry, members = status.configuration.entry, status.configuration.members
+        by_address = {one.address: self._member(one, entry, status) for one in members}
+        return MappingProxyType(dict(sorted(by_address.items())))
 
-    @property
-    def status(self) -> MemberStatus:
-        """UNAVAILABLE while this server is not connected to the member, else AVAILABLE."""
-        return self._status
+    # --- changes ------------------------------------------------------------------------------
+
+    async def _change(
+        self, verb: Verb, record: MemberRecord, entry: EntryId, type: MemberTypeLike | None
+    ) -> None:
+        goal = None if type is None else choice(MemberType, type, "type")
+        member = MemberView(record.member, record.type, record.address, record.since)
+        match verb:
+            case "promote":
+                await self._membership.promote(member, goal, entry)
+            case "demote":
+                await self._membership.demote(member, goal, entry)
+            case "remove":
+                await self._membership.remove(member, entry)
+            case _:
+                assert_never(verb)
+
+    async def transfer_leadership(self, to: Member | str | None = None) -> None:
+        """Transfer leadership to the member `to`, or to the follower with the longest log.
+
+        to: a member or its address. Returns when this member knows that the other one leads.
+        NotLeaderError: this member is not the leader, or a third member won the election; the
+        error names the leader. UnknownMemberError: `to` is not in the cluster. OperationTimeout:
+        `to` did not become leader in time, and this member goes on leading. NoLeaderError: this
+        member gave up leadership, and no leader is known.
+        """
+        status = self._status()
+        if status.state is not ServerState.LEADER:
+            leader = status.leader or None
+            known = (
+                f"the leader of term {status.term} is {leader}" if leader else "no leader is known"
+            )
+            raise NotLeaderError(f"{status.address} is {status.state}; {known}", leader=leader)
+        name = to.name if isinstance(to, Member) else None if to is None else str(to)
+        if name == status.address:
+            return
+        target = self._target(name, status)
+        if len(status.configuration.members) == 1:
+            raise UnknownMemberError(
+                f"{status.address} is the only member of its cluster: there is no follower that"
+                " could lead",
+                hint="nothing is wrong: this member goes on leading",
+            )
+        _check_outcome(await self._hand_over(target), name or "a follower", status.address)
+
+    def _target(self, name: str | None, status: Status) -> MemberId:
+        if name is None:
+            return MemberId(0)
+        ids = {one.address: one.member for one in status.configuration.members}
+        if name not in ids:
+            near = difflib.get_close_matches(name, ids, 1)
+            hint = f"did you mean {near[0]}?" if near else None
+            everyone = ", ".join(sorted(ids))
+            raise UnknownMemberError(
+                f'no member "{name}" in cluster "{self._cluster_name}" ({everyone})', hint=hint
+            )
+        return ids[name]
+
+    # --- events -------------------------------------------------------------------------------
+
+    def on_join(self, callback: Callable[[Member], object]) -> Listener:
+        """Call `callback` with each member that was added, when that is committed, on every
+        member, in the application's loop. An `async def` becomes a task of that loop."""
+        check_callback("on_join", callback, "a Member", awaited=True)
+        return self.events.joins.add(callback)
+
+    def on_leave(self, callback: Callable[[Member], object]) -> Listener:
+        """The same with each member that was removed; its type is INACTIVE."""
+        check_callback("on_leave", callback, "a Member", awaited=True)
+        return self.events.leaves.add(callback)
+
+    def on_leader_election(self, callback: Callable[[Member], object]) -> Listener:
+        """Call `callback` with each leader that this member hears of, in the application's loop.
+        An `async def` becomes a task of that loop."""
+        check_callback("on_leader_election", callback, "a Member", awaited=True)
+        return self.events.elections.add(callback)
 
     def __repr__(self) -> str:
-        return f"<Member {self.name} {self.type} {self.status}>"
+        status = self._status()
+        return f"<Cluster {self._cluster_name} term {status.term} leader {status.leader or '?'}>"
 
 
 def _check_outcome(outcome: TransferOutcome | None, name: str, address: str) -> None:
@@ -76,85 +211,3 @@ def _check_outcome(outcome: TransferOutcome | None, name: str, address: str) -> 
         case _:
             hint = "try again when the follower is reachable and has caught up"
             raise OperationTimeout(outcome.why, hint=hint)
-
-
-class Cluster:
-    """Leader, term and members; each property is what the member knows at the moment of the
-    call."""
-
-    def __init__(
-        self,
-        cluster_name: str,
-        status: Callable[[], Status],
-        hand_over: Callable[[MemberId], Awaitable[TransferOutcome | None]],
-    ) -> None:
-        self._cluster_name = cluster_name
-        self._status = status
-        self._hand_over = hand_over
-
-    def _member(self, address: str, status: Status) -> Member:
-        is_unreachable = address in status.unreachable
-        word = MemberStatus.UNAVAILABLE if is_unreachable else MemberStatus.AVAILABLE
-        return Member(self._cluster_name, address, word)
-
-    @property
-    def leader(self) -> Member | None:
-        """The leader of the current term, as far as this member knows."""
-        status = self._status()
-        return self._member(status.leader, status) if status.leader else None
-
-    @property
-    def term(self) -> int:
-        """The current term."""
-        return self._status().term
-
-    @property
-    def member(self) -> Member:
-        """This server itself."""
-        status = self._status()
-        return self._member(status.address, status)
-
-    @property
-    def members(self) -> Mapping[str, Member]:
-        """All members by address, in the order of the addresses."""
-        status = self._status()
-        return MappingProxyType({a: self._member(a, status) for a in sorted(status.members)})
-
-    async def transfer_leadership(self, to: Member | str | None = None) -> None:
-        """Transfer leadership to the member `to`, or to the follower with the longest log.
-
-        to: a member or its address. Returns when this member knows that the other one leads.
-        NotLeaderError: this member is not the leader, or a third member won the election; the
-        error names the leader. UnknownMemberError: `to` is not in the cluster. OperationTimeout:
-        `to` did not become leader in time, and this member goes on leading. NoLeaderError: this
-        member gave up leadership, and no leader is known.
-        """
-        status = self._status()
-        if status.state is not ServerState.LEADER:
-            leader = status.leader or None
-            known = (
-                f"the leader of term {status.term} is {leader}" if leader else "no leader is known"
-            )
-            raise NotLeaderError(f"{status.address} is {status.state}; {known}", leader=leader)
-        name = to.name if isinstance(to, Member) else None if to is None else str(to)
-        if name == status.address:
-            return
-        if name is not None and name not in status.members:
-            near = difflib.get_close_matches(name, status.members, 1)
-            hint = f"did you mean {near[0]}?" if near else None
-            everyone = ", ".join(sorted(status.members))
-            raise UnknownMemberError(
-                f'no member "{name}" in cluster "{self._cluster_name}" ({everyone})', hint=hint
-            )
-        if len(status.members) == 1:
-            raise UnknownMemberError(
-                f"{status.address} is the only member of its cluster: there is no follower that"
-                " could lead",
-                hint="nothing is wrong: this member goes on leading",
-            )
-        target = MemberId(0) if name is None else member_id(self._cluster_name, name)
-        _check_outcome(await self._hand_over(target), name or "a follower", status.address)
-
-    def __repr__(self) -> str:
-        status = self._status()
-        return f"<Cluster {self._cluster_name} term {status.term} leader {status.leader or '?'}>"

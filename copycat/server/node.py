@@ -12,7 +12,7 @@ from typing import cast
 
 import msgspec
 
-from copycat.config import Address, ServerOptions, Storage
+from copycat.config import Address, ServerOptions, Storage, member_id
 from copycat.errors import (
     CopycatError,
     IllegalMemberStateError,
@@ -22,6 +22,9 @@ from copycat.errors import (
 from copycat.machine.machine import StateMachine
 from copycat.member.ballast_file import disk_full
 from copycat.member.directory import MemberDirectory
+from copycat.protocol.change_errors import view_or_error
+from copycat.protocol.client import ClusterRequest, ClusterView, ServerMessage
+from copycat.raft.configuration import Configuration
 from copycat.replica.leadership_transfer import TransferOutcome
 from copycat.replica.replica import Replica
 from copycat.replica.status import Status
@@ -53,6 +56,10 @@ lock would be released."""
 def _set_result(done: asyncio.Future[object], answer: object) -> None:
     if not done.done():
         done.set_result(answer)
+
+
+def _set_answer(done: asyncio.Future[object], answer: ServerMessage) -> None:
+    _set_result(done, view_or_error(answer))
 
 
 class Node:
@@ -166,6 +173,7 @@ class Node:
     def inactive_status(options: ServerOptions, storage: Storage) -> Status:
         """The status of a member that never ran."""
         address = str(options.address)
+        member = member_id(options.cluster_name, address)
         return Status(
             address=address,
             state=ServerState.INACTIVE,
@@ -180,6 +188,8 @@ class Node:
             members=(address,),
             unreachable=(),
             durability=storage.durability,
+            member=member,
+            configuration=Configuration.bootstrap({member: address}),
         )
 
     async def wait_for_leader(self) -> None:
@@ -225,6 +235,15 @@ class Node:
         replica.transfer_leadership(to, partial(_set_result, done))
         await asyncio.wait({done}, timeout=timeouts * self._options.election_timeout)
         return cast("TransferOutcome", done.result()) if done.done() else None
+
+    async def request(self, message: ClusterRequest) -> ClusterView:
+        """Ask the cluster about its members, or for a change of them, through this member.
+
+        Raises the CopycatError that the cluster answers.
+        """
+        replica, done = self._replica_and_future("nobody is asked")
+        replica.request(message, partial(_set_answer, done))
+        return cast("ClusterView", await self._answer(done))
 
     async def take_snapshot(self) -> Snapshot:
         """Take a snapshot now; raises the CopycatError that says why that failed."""

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from functools import partial
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -34,10 +35,12 @@ from copycat.fork_guard import ForkGuard
 from copycat.listener_tasks import ListenerTasks
 from copycat.listeners import Listener, Listeners
 from copycat.machine.machine import StateMachine
+from copycat.protocol.client import ClusterRequest, ClusterView
 from copycat.replica.leadership_transfer import TransferOutcome
 from copycat.replica.status import Status
 from copycat.server.arguments import ArgumentChecker, make_machine, parse_founders
 from copycat.server.cluster import Cluster
+from copycat.server.cluster_events import ClusterWatch
 from copycat.server.loop_thread import LoopThread
 from copycat.server.node import Node
 from copycat.tracebacks import log_error
@@ -60,6 +63,12 @@ S = TypeVar("S", bound=StateMachine)
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
+def _version() -> str:
+    import copycat  # noqa: PLC0415  (the root package imports this module)
+
+    return copycat.__version__
+
+
 def _in_member_loop(method: F) -> F:
     """Decorator: run the method in the event loop of the member."""
 
@@ -68,9 +77,13 @@ def _in_member_loop(method: F) -> F:
         loop_thread = self._loop_thread
         if loop_thread is None or loop_thread.is_current_thread:
             return await method(self, *args, **options)
-        return await loop_thread.run(functools.partial(method, self, *args, **options))
+        return await loop_thread.run(partial(method, self, *args, **options))
 
     return cast("F", run)
+
+
+def _call(callback: Callable[[], None]) -> None:
+    callback()
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -129,6 +142,7 @@ class CopycatServer(Generic[S]):
             heartbeat_interval=checked.seconds("heartbeat_interval", heartbeat_interval, 0.25),
             session_timeout=checked.seconds("session_timeout", session_timeout, 5.0),
             insecure=insecure,
+            version=_version(),
         )
         self._factory = cast("Callable[[], Any]", state_machine)
         self._guard: ForkGuard | None = None
@@ -139,6 +153,9 @@ class CopycatServer(Generic[S]):
             limit_s = self._options.election_timeout
             self._loop_thread = LoopThread(self._options.name, limit_s, self._is_idle)
         self._listeners: Listeners[ServerState] = Listeners(log, ListenerTasks(log).start)
+        self._cluster = Cluster(
+            self._options.cluster_name, self.status, self._hand_over, self._request
+        )
         self._node: Node | None = None
         self._last_status: Status | None = None
         self._machine: StateMachine | None = None
@@ -167,7 +184,7 @@ class CopycatServer(Generic[S]):
     @property
     def cluster(self) -> Cluster:
         """Leader, term and members as this member sees them."""
-        return Cluster(self._options.cluster_name, self.status, self._hand_over)
+        return self._cluster
 
     @property
     def state(self) -> ServerState:
@@ -300,6 +317,8 @@ class CopycatServer(Generic[S]):
         machine = make_machine(self._factory)
         replica = await node.start(founders, machine)
         self._machine = machine
+        self._call_back(partial(self._cluster.events.started, replica.members.committed))
+        replica.on_cluster_change(ClusterWatch(self._cluster.events, self._call_back))
         replica.on_state_change(self._set_state)
         self._set_state(replica.status().state)
 
@@ -368,6 +387,13 @@ class CopycatServer(Generic[S]):
         return None if self._node is None else await self._node.hand_over(to, timeouts=3)
 
     @_in_member_loop
+    async def _request(self, message: ClusterRequest) -> ClusterView:
+        self._check_process()
+        if self._node is None:
+            raise self._not_running()
+        return await self._node.request(message)
+
+    @_in_member_loop
     async def wait_stopped(self) -> None:
         """Wait until the member has stopped; raises its `failure`, when it stopped by itself."""
         if self._stopped is not None:
@@ -427,10 +453,14 @@ class CopycatServer(Generic[S]):
         if state is not self._state:
             log.info("%s: %s, was %s", self.name, state, self._state)
             self._state = state
-            if self._loop_thread is None:
-                self._listeners.fire(state)
-            else:
-                self._loop_thread.call_back(self._listeners.fire, state)
+            self._call_back(partial(self._listeners.fire, state))
+
+    def _call_back(self, callback: Callable[[], None]) -> None:
+        """Call `callback` in the application's loop."""
+        if self._loop_thread is None:
+            callback()
+        else:
+            self._loop_thread.call_back(_call, callback)
 
     def _on_failure(self, cause: BaseException) -> None:
         """The member stopped by itself: log the reason, and close everything."""

@@ -259,4 +259,5 @@ def replica_options(
         entry_buffer_size=storage.entry_buffer_size,
         snapshot_threshold=storage.snapshot_threshold,
         compaction=CompactionOptions.of(storage),
+        version=options.version,
     )

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 import msgspec
 
 from copycat.protocol.client import (
+    ChangeRefused,
     CloseSession,
+    ClusterView,
     CommandsRefused,
     Failure,
     KeepAlive,
@@ -307,6 +309,8 @@ class SimClient:
                 self._on_results(message)
             case CommandsRefused():
                 self._on_refused(message)
+            case ClusterView() | ChangeRefused():
+                raise violated("stop", "an answer that this client never asked for", got=message)
             case _:
                 asked = self._requests.pop(message.request, None)
                 if asked is not None:

@@ -34,7 +34,17 @@ from copycat.protocol.codec_peer import (
 )
 from copycat.protocol.framing import Frame
 from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
-from copycat.types import ConsistencyLevel, EntryId, MemberId, MemberType, SkippedEntry, Span
+from copycat.types import (
+    ChangeKind,
+    ChangeRefusal,
+    ConsistencyLevel,
+    EntryId,
+    MemberId,
+    MemberType,
+    ServerState,
+    SkippedEntry,
+    Span,
+)
 
 __all__ = ["CLIENTS", "DECODERS", "PEERS", "SERVERS", "encoded"]
 
@@ -105,6 +115,31 @@ PEERS: list[peer.PeerMessage] = [
         ),
     ),
 ]
+JOINER = MemberId((1 << 126) + 5)
+MEMBERS = (
+    client.MemberView(LEADER, MemberType.ACTIVE, "a:1", match_index=41),
+    client.MemberView(JOINER, MemberType.PASSIVE, "d:1", 40, True, False, 12),
+)
+VIEW = client.ClusterView(
+    request=8,
+    member=LEADER,
+    state=ServerState.LEADER,
+    term=3,
+    leader=LEADER,
+    entry=EntryId(3, 40),
+    first_index=1,
+    last_index=42,
+    commit_index=41,
+    last_applied=40,
+    applied_time_ms=1_767_225_600_000,
+    sessions=2,
+    storage_full=False,
+    incarnation=(1 << 125) + 1,
+    cluster="orders",
+    version="0.1.0",
+    durability="fsync",
+    members=MEMBERS,
+)
 CLIENTS: list[client.ClientMessage] = [
     client.Register(1, "client-ü", 5000),
     client.KeepAlive(2, 17, 400),
@@ -115,6 +150,14 @@ CLIENTS: list[client.ClientMessage] = [
     client.QueryRequest(5, 17, 0, 0, ConsistencyLevel.LINEARIZABLE, b"x"),
     client.Register(6, "me", 5000, "orders", 1 << 63),
     client.KeepAlive(7, 17, 400, "orders"),
+    client.ViewRequest(8, "orders", True),
+    client.ViewRequest(8),
+    client.ChangeRequest(
+        9, ChangeKind.ADD, JOINER, MemberType.PASSIVE, EntryId(3, 40), "d:1", "orders"
+    ),
+    client.ChangeRequest(10, ChangeKind.REMOVE, JOINER, MemberType.INACTIVE, EntryId(0, 0)),
+    client.TransferRequest(11, LEADER, "orders"),
+    client.TransferRequest(12, MemberId(0)),
 ]
 SERVERS: list[client.ServerMessage] = [
     client.Registered(1, 17, 5000, "a:1", ("a:1", "b:1")),
@@ -129,6 +172,18 @@ SERVERS: list[client.ServerMessage] = [
     ),
     client.Registered(6, 17, 5000, "a:1", ("a:1",), "orders"),
     client.Failure(6, client.Refusal.NO_QUORUM, "", "alone", ("b:1",), 1_000),
+    VIEW,
+    msgspec.structs.replace(VIEW, members=(), storage_full=True),
+    client.ChangeRefused(
+        9,
+        ChangeRefusal.NO_MAJORITY,
+        EntryId(3, 40),
+        "a:1",
+        "a majority would need c:1",
+        ("c:1",),
+        MEMBERS,
+    ),
+    client.ChangeRefused(9, ChangeRefusal.NOT_LEADER, EntryId(0, 0), "", "nobody leads"),
 ]
 
 

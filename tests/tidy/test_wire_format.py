@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from copycat.protocol import client, peer
-from copycat.protocol.client import Refusal
+from copycat.protocol.client import MemberView, Refusal
 from copycat.protocol.codec_configuration import encode_configuration
 from copycat.protocol.wire import MEMBER_TYPE_CODES, PROTOCOL_VERSIONS, FrameType
-from copycat.types import SkippedEntry
+from copycat.types import MemberId, MemberType, ServerState, SkippedEntry
 from tests.protocol import samples
 from tests.tidy.tree import ROOT
 
@@ -57,6 +57,10 @@ def message_classes() -> set[type[msgspec.Struct]]:
     }
 
 
+TYPES = list(MemberType)
+STATES = list(ServerState)
+
+
 class Cursor:
     """Reads a body by the types of the page."""
 
@@ -71,6 +75,19 @@ class Cursor:
 
     def integer(self, size: int) -> int:
         return int.from_bytes(self.take(size), "little")
+
+    def member(self) -> MemberView:
+        member, kind, flags = MemberId(self.integer(16)), self.integer(1), self.integer(1)
+        since, match_index = self.integer(8), self.integer(8)
+        return MemberView(
+            member,
+            TYPES[kind],
+            self.read("text"),
+            since,
+            bool(flags & 1),
+            bool(flags & 2),
+            match_index,
+        )
 
     def read(self, kind: str) -> Any:
         parsed = re.fullmatch(r"([a-z]+)\[?(\d*)\]?", kind)
@@ -95,6 +112,8 @@ class Cursor:
                 return tuple(
                     SkippedEntry(*map(self.integer, sizes)) for _ in range(self.integer(2))
                 )
+            case "members":
+                return tuple(self.member() for _ in range(self.integer(2)))
             case "rest":
                 return self.take(len(self.body) - self.at)
         raise AssertionError(f"the page uses an unknown type {kind}")
@@ -115,6 +134,10 @@ def value_of(message: Any, field: str) -> Any:
             return MEMBER_TYPE_CODES[message.member_type]
         case "configuration":
             return encode_configuration(message.configuration)
+        case "type":
+            return TYPES.index(message.type)
+        case "state":
+            return STATES.index(message.state)
         case "protocol[0]" | "protocol[1]":
             return message.protocol[int(field[-2])]
     value = message

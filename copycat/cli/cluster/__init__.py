@@ -1,0 +1,1 @@
+"""`copycat cluster`: shows the members of a running cluster, and changes them."""

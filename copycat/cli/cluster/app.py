@@ -1,0 +1,198 @@
+"""`copycat cluster`: asks a running cluster over the network, and prints what it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Literal, NamedTuple, Protocol
+
+from copycat.cli.cluster.page import ChangedMember, MemberLine, change_lines, status_lines
+from copycat.client.cluster_connection import ClusterConnection
+from copycat.client.membership import Membership, find_member
+from copycat.config import Address, plaintext_problems
+from copycat.errors import ConfigurationError, CopycatError
+from copycat.protocol.client import ClusterRequest, ClusterView, MemberView
+from copycat.types import EntryId, MemberId, MemberType
+
+__all__ = ["ClusterAsker", "ClusterOptions", "Verb", "run_cluster"]
+
+Verb = Literal["status", "add", "promote", "demote", "remove", "transfer"]
+NO_LEADER = 3
+"""Exit code: no leader, or no answer; it may work later."""
+
+
+class ClusterOptions(NamedTuple):
+    """The options of the command line; `goal` is the name of a type, or None."""
+
+    addresses: tuple[str, ...]
+    members: tuple[str, ...] = ()
+    cluster_name: str = ""
+    insecure: bool = False
+    timeout: float = 30.0
+    as_json: bool = False
+    goal: str | None = None
+
+
+class ClusterAsker(Protocol):
+    """What asks the cluster (`ClusterConnection`)."""
+
+    async def ask(self, message: ClusterRequest) -> ClusterView: ...
+    async def ask_at(self, address: str) -> ClusterView: ...
+    def close(self) -> None: ...
+
+
+def run_cluster(verb: Verb, options: ClusterOptions) -> int:
+    """Carry out one command; returns the exit code. Raises the CopycatError that says why not."""
+    places = _places(options)
+    return asyncio.run(_run(verb, options, places))
+
+
+async def _run(verb: Verb, options: ClusterOptions, places: tuple[str, ...]) -> int:
+    cluster = ClusterConnection(places, cluster_name=options.cluster_name)
+    try:
+        return await run_with(cluster, verb, options)
+    finally:
+        cluster.close()
+
+
+async def run_with(cluster: ClusterAsker, verb: Verb, options: ClusterOptions) -> int:
+    """The same, asking `cluster`."""
+    membership = Membership(cluster.ask, say=_say, patience=options.timeout)
+    if verb == "status":
+        return await _status(cluster, membership, options)
+    if verb == "transfer":
+        return await _transfer(membership, options)
+    changed = await _change_all(cluster, membership, verb, options)
+    for line in change_lines(changed, as_json=options.as_json):
+        print(line)
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _places(options: ClusterOptions) -> tuple[str, ...]:
+    """The addresses to ask. ConfigurationError when there is none, or one cannot be used."""
+    named = options.members or _members_of_environment() or options.addresses
+    if not named:
+        raise ConfigurationError(
+            "no member is given to ask",
+            hint="give --member HOST:PORT, or set COPYCAT_MEMBERS=HOST:PORT,HOST:PORT",
+        )
+    addresses = [Address.parse(name) for name in (*named, *options.addresses)]
+    if not options.insecure:
+        problems = plaintext_problems(
+            "to ask", dict.fromkeys(addresses), "use a loopback address, or give --insecure"
+        )
+        if problems:
+            raise ConfigurationError("; ".join(problems))
+    return tuple(str(Address.parse(name)) for name in named)
+
+
+def _members_of_environment() -> tuple[str, ...]:
+    named = os.environ.get("COPYCAT_MEMBERS", "")
+    return tuple(name.strip() for name in named.split(",") if name.strip())
+
+
+# --- changes ----------------------------------------------------------------------------------
+
+
+async def _change_all(
+    cluster: ClusterAsker, membership: Membership, verb: Verb, options: ClusterOptions
+) -> list[ChangedMember]:
+    """Change the members one after the other; the first refusal ends it."""
+    changed: list[ChangedMember] = []
+    goal = None if options.goal is None else MemberType(options.goal)
+    for name in options.addresses:
+        address = str(Address.parse(name))
+        view = await membership.view()
+        if verb == "add":
+            member = await _waiting_server(cluster, address, view)
+            added = goal or MemberType.ACTIVE
+            after = await membership.add(member, address, added, view.entry)
+        else:
+            after = await _change(membership, verb, find_member(view, address), goal, view.entry)
+        changed.append(ChangedMember(address, _type_in(after, address), after))
+    return changed
+
+
+async def _change(
+    membership: Membership,
+    verb: Verb,
+    member: MemberView,
+    goal: MemberType | None,
+    base: EntryId,
+) -> ClusterView:
+    if verb == "remove":
+        return await membership.remove(member, base)
+    change: Callable[[MemberView, MemberType | None, EntryId], Awaitable[ClusterView]]
+    change = membership.promote if verb == "promote" else membership.demote
+    return await change(member, goal, base)
+
+
+async def _waiting_server(cluster: ClusterAsker, address: str, view: ClusterView) -> MemberId:
+    """The id of the server that waits at `address`. ConfigurationError when none does there."""
+    try:
+        there = await cluster.ask_at(address)
+    except (OSError, CopycatError) as error:
+        raise ConfigurationError(
+            f"no server waits at {address}: {error}",
+            hint=f"start it: copycat serve {address} --join MEMBER --type inactive ...",
+        ) from error
+    if there.incarnation and view.incarnation and there.incarnation != view.incarnation:
+        raise ConfigurationError(
+            f'{address} is a member of another cluster "{there.cluster}"',
+            hint="give the address of a server that was started with --join",
+        )
+    return there.member
+
+
+def _type_in(view: ClusterView, address: str) -> MemberType:
+    types = [one.type for one in view.members if one.address == address]
+    return types[0] if types else MemberType.INACTIVE
+
+
+async def _transfer(membership: Membership, options: ClusterOptions) -> int:
+    if len(options.addresses) > 1:
+        raise ConfigurationError("leadership goes to one member: give one ADDRESS, or none")
+    view = await membership.view()
+    to = MemberId(0)
+    if options.addresses:
+        to = find_member(view, str(Address.parse(options.addresses[0]))).member
+    before = _address_of(view, view.leader)
+    if to and to == view.leader:
+        after = view
+    else:
+        _say(f"waiting for another member to lead in place of {before}")
+        after = await membership.transfer(to)
+    leader = _address_of(after, after.leader)
+    changed = [ChangedMember(leader, MemberType.ACTIVE, after)] if leader else []
+    for line in change_lines(changed, as_json=options.as_json, is_transfer=True):
+        print(line)
+    return 0 if leader else NO_LEADER
+
+
+def _address_of(view: ClusterView, member: MemberId) -> str:
+    return next((one.address for one in view.members if one.member == member), "")
+
+
+# --- status -------------------------------------------------------------------------------------
+
+
+async def _status(cluster: ClusterAsker, membership: Membership, options: ClusterOptions) -> int:
+    view = await membership.view()
+    lines = await asyncio.gather(*(_line(cluster, one) for one in view.members))
+    for line in status_lines(view, lines, as_json=options.as_json):
+        print(line)
+    return 0 if view.leader else NO_LEADER
+
+
+async def _line(cluster: ClusterAsker, member: MemberView) -> MemberLine:
+    """What the member at this address says of itself, or why it says nothing."""
+    try:
+        return MemberLine(member, await cluster.ask_at(member.address), "")
+    except (OSError, CopycatError) as error:
+        return MemberLine(member, None, str(error) or type(error).__name__)

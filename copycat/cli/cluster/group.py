@@ -1,0 +1,139 @@
+"""`copycat cluster ...`: the commands and their options; each imports its module when it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from copycat.cli.cluster.app import Verb
+
+__all__ = ["cluster"]
+
+_ADDRESSES = click.argument("addresses", nargs=-1, metavar="ADDRESS...")
+_SOME = click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS...")
+_TYPES = click.Choice(["reserve", "passive", "active"])
+
+
+def _common(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that all commands have."""
+    options = [
+        click.option(
+            "--member",
+            "members",
+            multiple=True,
+            metavar="HOST:PORT",
+            help="A member to ask, for each one; any will do. Else those of the environment"
+            " variable COPYCAT_MEMBERS, separated by commas, and else every ADDRESS.",
+        ),
+        click.option(
+            "--cluster-name", default="", help="Refuse to talk to a cluster of another name."
+        ),
+        click.option(
+            "--insecure",
+            is_flag=True,
+            help="Allow unencrypted connections to other machines, on a network that you trust.",
+        ),
+        click.option(
+            "--timeout",
+            default=30.0,
+            show_default=True,
+            type=click.FloatRange(0.1, 86400),
+            help="For how many seconds to try again while nobody leads.",
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _type(text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option("--type", "goal", type=_TYPES, help=text)
+
+
+@click.group()
+def cluster() -> None:
+    """Show the members of a running cluster, and change them.
+
+    Any member can be asked: it passes the request on to the leader. What a command waits for is
+    printed to stderr.
+    """
+
+
+@cluster.command(short_help="Show each member: type, role, term, indexes, lag.")
+@_ADDRESSES
+@_common
+def status(**options: Any) -> None:
+    """Show the members of the cluster that each ADDRESS is in.
+
+    Exit code 3 when the cluster has no leader.
+    """
+    _run("status", options)
+
+
+@cluster.command(short_help="Add servers that wait to be members.")
+@_SOME
+@_type("What each is to become.  [default: active]")
+@_common
+def add(**options: Any) -> None:
+    """Add the servers at each ADDRESS to the cluster, one after the other.
+
+    Each is a server that knows the cluster and waits: `copycat serve ADDRESS --join MEMBER --type
+    inactive`. Without `--type inactive` a server that joins asks for itself. Give at least one
+    --member.
+    """
+    _run("add", options)
+
+
+@cluster.command(short_help="Promote members: reserve, passive, active.")
+@_SOME
+@_type("What each is to become.  [default: one step up]")
+@_common
+def promote(**options: Any) -> None:
+    """Promote the member at each ADDRESS, one after the other.
+
+    A member becomes active, and so a voter, when it has caught up with the leader's log.
+    """
+    _run("promote", options)
+
+
+@cluster.command(short_help="Demote members: active, passive, reserve.")
+@_SOME
+@_type("What each is to become.  [default: one step down]")
+@_common
+def demote(**options: Any) -> None:
+    """Demote the member at each ADDRESS, one after the other.
+
+    A passive member has no vote. A reserve member deletes its log and its state. A leader hands
+    its leadership over first.
+    """
+    _run("demote", options)
+
+
+@cluster.command(short_help="Remove members from the cluster.")
+@_SOME
+@_common
+def remove(**options: Any) -> None:
+    """Remove the member at each ADDRESS, one after the other.
+
+    The member need not run; one that runs deletes its log and its state. A leader hands its
+    leadership over first. A removed member cannot come back under the same id.
+    """
+    _run("remove", options)
+
+
+@cluster.command(short_help="Hand leadership over.")
+@click.argument("addresses", nargs=-1, metavar="[ADDRESS]")
+@_common
+def transfer(**options: Any) -> None:
+    """Hand leadership over to the member at ADDRESS, or to the one with the longest log."""
+    _run("transfer", options)
+
+
+def _run(verb: Verb, options: dict[str, Any]) -> None:
+    from copycat.cli.cluster.app import ClusterOptions, run_cluster
+
+    raise click.exceptions.Exit(run_cluster(verb, ClusterOptions(**options)))

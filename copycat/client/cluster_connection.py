@@ -1,0 +1,154 @@
+"""Asks any member about the members of its cluster, over the network and without a session.
+
+Each request goes to one of the addresses, and that member passes it on to its leader. A request
+whose answer was lost is sent again to the next address: what holds already is success.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from itertools import count
+
+import msgspec
+
+from copycat.client.connection import Connection
+from copycat.errors import CopycatError, NoLeaderError, ProtocolError
+from copycat.protocol.change_errors import view_or_error
+from copycat.protocol.client import ClusterRequest, ClusterView, Failure, Refusal, ViewRequest
+from copycat.protocol.codec_client import decode_server, encode_client
+from copycat.protocol.framing import Frame
+
+__all__ = ["ClusterConnection"]
+
+SILENCE_S = 5.0
+"""A member that does not answer anything for so long is given up: the next address is asked."""
+CHECK_S = 1.0
+"""So often a member that has not answered yet is asked for a view, which shows that it lives."""
+ELSEWHERE = frozenset({Refusal.NO_LEADER, Refusal.ILLEGAL_MEMBER_STATE, Refusal.SERVER_FULL})
+"""Another member may serve what this one refuses so."""
+
+
+class ClusterConnection:
+    """Asks the members at `addresses`, one after the other, until one has answered.
+
+    cluster_name: members of another cluster refuse; empty for any.
+    """
+
+    def __init__(self, addresses: Sequence[str], *, cluster_name: str = "") -> None:
+        self._addresses = list(dict.fromkeys(addresses))
+        self._cluster_name = cluster_name
+        self._numbers = count(1)
+        self._connection: Connection | None = None
+        self._answers: dict[int, asyncio.Future[ClusterView | CopycatError]] = {}
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Who is asked, the next one first."""
+        return tuple(self._addresses)
+
+    def learn(self, addresses: Sequence[str]) -> None:
+        """Ask these too, after those that are known."""
+        self._addresses = list(dict.fromkeys([*self._addresses, *addresses]))
+
+    async def ask(self, message: ClusterRequest) -> ClusterView:
+        """The answer to one request, from whichever member gives one.
+
+        Raises the error that the cluster answers; NoLeaderError with one line for each address
+        when nobody serves it now.
+        """
+        reasons: dict[str, str] = {}
+        failure: CopycatError | None = None
+        for address in self.addresses:
+            try:
+                return await self._ask_at(address, message)
+            except (OSError, ProtocolError) as error:
+                reasons[address] = str(error) or type(error).__name__
+            except CopycatError as error:
+                if error.refusal not in ELSEWHERE:
+                    raise
+                reasons[address], failure = error.message, failure or error
+            self._addresses.append(self._addresses.pop(0))
+        lines = "\n".join(f"{address}: {reason}" for address, reason in reasons.items())
+        if isinstance(failure, NoLeaderError) and len(reasons) == 1:
+            raise failure
+        what = "no member knows a leader" if failure is not None else "no member answers"
+        raise NoLeaderError(f"{what} at {', '.join(reasons)}", state=lines)
+
+    async def ask_at(self, address: str) -> ClusterView:
+        """How the member at `address` is, as it says itself. OSError: it does not answer."""
+        here = ClusterConnection([address], cluster_name=self._cluster_name)
+        try:
+            return await here._ask_at(address, ViewRequest(0, is_local=True))
+        finally:
+            here.close()
+
+    async def _ask_at(self, address: str, message: ClusterRequest) -> ClusterView:
+        connection = await self._connected(address)
+        answer = self._send(connection, message)
+        while not answer.done():
+            await asyncio.wait({answer}, timeout=CHECK_S)
+            if answer.done():
+                break
+            check = self._send(connection, ViewRequest(0, is_local=True))
+            await asyncio.wait({answer, check}, timeout=SILENCE_S, return_when="FIRST_COMPLETED")
+            if not answer.done() and not check.done():
+                connection.close(f"it did not answer for {SILENCE_S:g} s")
+                raise ConnectionError(connection.reason)
+        result = answer.result()
+        if isinstance(result, CopycatError):
+            raise result
+        return result
+
+    def _send(
+        self, connection: Connection, message: ClusterRequest
+    ) -> asyncio.Future[ClusterView | CopycatError]:
+        number = next(self._numbers)
+        message = msgspec.structs.replace(message, request=number, cluster=self._cluster_name)
+        answer: asyncio.Future[ClusterView | CopycatError]
+        answer = asyncio.get_running_loop().create_future()
+        self._answers[number] = answer
+        connection.write([encode_client(message)])
+        return answer
+
+    async def _connected(self, address: str) -> Connection:
+        connection = self._connection
+        if connection is not None:
+            if connection.address == address and not connection.lost.done():
+                return connection
+            connection.close("another member is asked")
+        async with asyncio.timeout(SILENCE_S):
+            connection = await Connection.open(address, self._received)
+        connection.lost.add_done_callback(partial(self._lost, connection))
+        self._connection = connection
+        return connection
+
+    def _received(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            message = decode_server(frame)
+            request: int = getattr(message, "request", 0)
+            if isinstance(message, Failure) and not request:
+                self._fail_all(view_or_error(message))
+                continue
+            answer = self._answers.pop(request, None)
+            if answer is not None and not answer.done():
+                answer.set_result(view_or_error(message))
+
+    def _fail_all(self, error: ClusterView | CopycatError) -> None:
+        answers, self._answers = self._answers, {}
+        for answer in answers.values():
+            if not answer.done():
+                answer.set_result(error)
+
+    def _lost(self, connection: Connection, _: object) -> None:
+        answers, self._answers = self._answers, {}
+        for answer in answers.values():
+            if not answer.done():
+                answer.set_exception(ConnectionError(connection.reason))
+
+    def close(self) -> None:
+        """Close the connection; what was asked and not answered may be done all the same."""
+        if self._connection is not None:
+            self._connection.close("it was closed")
+            self._connection = None

@@ -1,0 +1,213 @@
+"""Changes of the members, step by step: what a user asks for, as requests to the cluster.
+
+One class serves the command line, which asks over the network, and a server, which asks its own
+replica. Each request names the newest committed configuration that this asker saw, so a change
+that somebody else made meanwhile is noticed and not undone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import time
+from collections.abc import Awaitable, Callable
+
+from copycat.errors import (
+    ChangeInProgressError,
+    CopycatError,
+    IllegalMemberStateError,
+    MemberUnreachableError,
+    NoLeaderError,
+    TransferFirstError,
+    UnknownMemberError,
+)
+from copycat.protocol.client import (
+    ChangeRequest,
+    ClusterRequest,
+    ClusterView,
+    MemberView,
+    TransferRequest,
+    ViewRequest,
+)
+from copycat.types import ChangeKind, EntryId, MemberId, MemberType
+
+__all__ = ["Membership", "find_member"]
+
+NOBODY = MemberId(0)
+AGAIN_S = 0.25
+"""Between two attempts while no leader is known, or while the leader is not ready yet."""
+LADDER = (MemberType.RESERVE, MemberType.PASSIVE, MemberType.ACTIVE)
+
+
+def find_member(view: ClusterView, name: str) -> MemberView:
+    """The member with this address. UnknownMemberError names those that there are."""
+    for one in view.members:
+        if one.address == name:
+            return one
+    addresses = sorted(one.address for one in view.members)
+    near = difflib.get_close_matches(name, addresses, 1)
+    raise UnknownMemberError(
+        f'no member "{name}" in cluster "{view.cluster}" ({", ".join(addresses)})',
+        hint=f"did you mean {near[0]}?" if near else None,
+    )
+
+
+class Membership:
+    """Makes changes of the members through `ask`.
+
+    base: of each change, names the newest committed configuration that was seen.
+    say: called with what is waited for, at each change of that text. patience: for so many
+    seconds a request is repeated while nobody leads, or while the leader is not ready for it.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[ClusterRequest], Awaitable[ClusterView]],
+        *,
+        say: Callable[[str], None],
+        patience: float = 30.0,
+    ) -> None:
+        self._ask = ask
+        self._say = say
+        self._patience = patience
+        self._text = ""
+
+    def _wait_for(self, text: str) -> None:
+        if text != self._text:
+            self._text = text
+            self._say(text)
+
+    async def _ask_until(
+        self,
+        message: ClusterRequest,
+        retried: tuple[type[CopycatError], ...] = (NoLeaderError,),
+    ) -> ClusterView:
+        """The answer; a request that may be served a little later is repeated."""
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                return await self._ask(message)
+            except retried as error:
+                if time.monotonic() >= deadline:
+                    raise
+                self._wait_for(error.message)
+            await asyncio.sleep(AGAIN_S)
+
+    async def view(self) -> ClusterView:
+        """The cluster as its leader knows it."""
+        return await self._ask_until(ViewRequest(0))
+
+    async def _change(
+        self,
+        kind: ChangeKind,
+        member: MemberId,
+        type: MemberType,
+        base: EntryId,
+        *,
+        address: str = "",
+        retried: tuple[type[CopycatError], ...] = (NoLeaderError,),
+    ) -> ClusterView:
+        request = ChangeRequest(0, kind, member, type, base, address)
+        return await self._ask_until(request, retried)
+
+    async def add(
+        self, member: MemberId, address: str, type: MemberType, base: EntryId
+    ) -> ClusterView:
+        """Make `member`, which listens on `address`, a member of this type.
+
+        A member that is to be active is passive first, until it has caught up.
+        """
+        first = MemberType.RESERVE if type is MemberType.RESERVE else MemberType.PASSIVE
+        self._wait_for(f"waiting for the cluster to add {address} as {first}")
+        added = await self._change(
+            ChangeKind.ADD,
+            member,
+            first,
+            base,
+            address=address,
+            retried=(NoLeaderError, MemberUnreachableError, ChangeInProgressError),
+        )
+        if type is not MemberType.ACTIVE:
+            return added
+        return await self.promote(find_member(added, address), type, added.entry)
+
+    async def promote(
+        self, member: MemberView, type: MemberType | None, base: EntryId
+    ) -> ClusterView:
+        """Promote `member` to `type`, or by one step: reserve, passive, active."""
+        goal = self._step(member, type, +1)
+        if member.type is MemberType.RESERVE and goal is MemberType.ACTIVE:
+            view = await self.promote(member, MemberType.PASSIVE, base)
+            member, base = find_member(view, member.address), view.entry
+        self._wait_for(
+            f"waiting for {member.address} to catch up with the log"
+            if goal is MemberType.ACTIVE
+            else f"waiting for the cluster to make {member.address} {goal}"
+        )
+        return await self._change(ChangeKind.PROMOTE, member.member, goal, base)
+
+    async def demote(
+        self, member: MemberView, type: MemberType | None, base: EntryId
+    ) -> ClusterView:
+        """Demote `member` to `type`, or by one step: active, passive, reserve.
+
+        A leader transfers its leadership first; the change is asked of the next leader then.
+        """
+        goal = self._step(member, type, -1)
+        self._wait_for(f"waiting for the cluster to make {member.address} {goal}")
+        return await self._without_leading(ChangeKind.DEMOTE, member, goal, base)
+
+    async def remove(self, member: MemberView, base: EntryId) -> ClusterView:
+        """Remove `member`; a leader transfers its leadership first."""
+        self._wait_for(f"waiting for the cluster to remove {member.address}")
+        goal = MemberType.INACTIVE
+        return await self._without_leading(ChangeKind.REMOVE, member, goal, base)
+
+    async def transfer(self, to: MemberId = NOBODY) -> ClusterView:
+        """Hand leadership over to `to`, or to the follower with the longest log."""
+        return await self._ask(TransferRequest(0, to))
+
+    async def _without_leading(
+        self, kind: ChangeKind, member: MemberView, goal: MemberType, base: EntryId
+    ) -> ClusterView:
+        """Ask for the change; while `member` leads, transfer its leadership and ask again."""
+        deadline = time.monotonic() + self._patience
+        # The next leader is not ready until it has committed an entry of its own term.
+        retried: tuple[type[CopycatError], ...] = (NoLeaderError,)
+        while True:
+            try:
+                return await self._change(kind, member.member, goal, base, retried=retried)
+            except TransferFirstError as error:
+                if time.monotonic() >= deadline:
+                    raise
+                self._wait_for(f"waiting for another voter to lead in place of {member.address}")
+                try:
+                    await self.transfer()
+                except (CopycatError, OSError) as cause:
+                    raise error from cause
+                retried = (NoLeaderError, ChangeInProgressError)
+            await asyncio.sleep(AGAIN_S)
+
+    @staticmethod
+    def _step(member: MemberView, type: MemberType | None, direction: int) -> MemberType:
+        """What `member` becomes. IllegalMemberStateError when this is no step that way."""
+        at = LADDER.index(member.type)
+        word = "promoted" if direction > 0 else "demoted"
+        if type is None:
+            if not 0 <= at + direction < len(LADDER):
+                raise IllegalMemberStateError(
+                    f"{member.address} is {member.type} and cannot be {word} further",
+                    hint="look at the members: copycat cluster status",
+                )
+            return LADDER[at + direction]
+        if type not in LADDER:
+            raise IllegalMemberStateError(
+                f"{member.address} cannot be {word} to {type}",
+                hint="use reserve, passive or active; remove takes a member out of the cluster",
+            )
+        if (LADDER.index(type) - at) * direction < 0:
+            raise IllegalMemberStateError(
+                f"{member.address} is {member.type}: to make it {type} it is not {word}",
+                hint=f"use {'demote' if direction > 0 else 'promote'}",
+            )
+        return type

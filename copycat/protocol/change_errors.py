@@ -1,0 +1,119 @@
+"""What a caller of a change is told: one type of error for each reason why it is refused."""
+
+from __future__ import annotations
+
+from copycat.errors import (
+    ChangeInProgressError,
+    ChangeRefusedError,
+    ChangeSupersededError,
+    CopycatError,
+    IllegalMemberStateError,
+    LastVoterError,
+    MajorityAtRiskError,
+    MemberIdReusedError,
+    MemberUnreachableError,
+    NotLeaderError,
+    OperationTimeout,
+    PromotionTimeoutError,
+    ProtocolError,
+    QuorumLostError,
+    StaleConfigurationError,
+    TransferFirstError,
+    UnknownMemberError,
+)
+from copycat.protocol.client import (
+    ChangeRefused,
+    ClusterView,
+    Failure,
+    MemberView,
+    Refusal,
+    ServerMessage,
+)
+from copycat.protocol.results import refusal_error
+from copycat.types import ChangeRefusal, MemberType
+
+__all__ = ["change_error", "failure_error", "view_or_error"]
+
+_WITH_CONFIGURATION: dict[
+    ChangeRefusal, type[ChangeRefusedError] | type[StaleConfigurationError]
+] = {
+    ChangeRefusal.STALE_BASE: StaleConfigurationError,
+    ChangeRefusal.IN_FLIGHT: ChangeInProgressError,
+    ChangeRefusal.NO_OWN_TERM_COMMIT: ChangeInProgressError,
+    ChangeRefusal.LAST_VOTER: LastVoterError,
+    ChangeRefusal.MEMBER_ID_REUSED: MemberIdReusedError,
+    ChangeRefusal.NO_MAJORITY: MajorityAtRiskError,
+    ChangeRefusal.LEADER_ITSELF: TransferFirstError,
+    ChangeRefusal.NOT_CONNECTED: MemberUnreachableError,
+    ChangeRefusal.TIMED_OUT: PromotionTimeoutError,
+    ChangeRefusal.SUPERSEDED: ChangeSupersededError,
+}
+
+
+def change_error(answer: ChangeRefused) -> CopycatError:
+    """The error for a change that was refused, with the configuration of now."""
+    state = _state(answer)
+    members = tuple((one.address, str(one.type)) for one in answer.members)
+    kind = _WITH_CONFIGURATION.get(answer.refusal)
+    if kind is not None:
+        return kind(
+            answer.reason,
+            state=state,
+            entry=tuple(answer.entry),
+            members=members,
+            missing=answer.missing,
+            leader=answer.leader or None,
+        )
+    match answer.refusal:
+        case ChangeRefusal.NOT_LEADER:
+            return NotLeaderError(answer.reason, leader=answer.leader or None)
+        case ChangeRefusal.UNKNOWN_MEMBER:
+            return UnknownMemberError(answer.reason, state=state)
+        case _:
+            hint = "look at the members: copycat cluster status"
+            return IllegalMemberStateError(answer.reason, state=state, hint=hint)
+
+
+def _state(answer: ChangeRefused) -> str:
+    """The configuration in one line: `active a:1 (leader) b:1 · passive c:1`."""
+    parts = []
+    for kind in (MemberType.ACTIVE, MemberType.PASSIVE, MemberType.RESERVE):
+        names = [_name(one, answer) for one in answer.members if one.type is kind]
+        if names:
+            parts.append(f"{kind} {' '.join(names)}")
+    return " · ".join(parts)
+
+
+def _name(one: MemberView, answer: ChangeRefused) -> str:
+    notes = []
+    if one.address == answer.leader:
+        notes.append("leader")
+    if one.address in answer.missing:
+        notes.append("missing")
+    return f"{one.address} ({', '.join(notes)})" if notes else one.address
+
+
+def failure_error(failure: Failure) -> CopycatError:
+    """The error for a request about the members that could not be served."""
+    if failure.code == Refusal.NOT_TRANSFERRED:
+        return OperationTimeout(
+            failure.reason,
+            hint="try again when another voter is reachable and has caught up",
+            leader=failure.leader or None,
+        )
+    if failure.code == Refusal.NO_QUORUM:
+        return QuorumLostError(
+            failure.reason, missing=failure.missing, since=failure.since_ms / 1000
+        )
+    return refusal_error(failure.code, failure.reason, leader=failure.leader)
+
+
+def view_or_error(answer: ServerMessage) -> ClusterView | CopycatError:
+    """What a request about the members led to."""
+    if isinstance(answer, ClusterView):
+        return answer
+    if isinstance(answer, ChangeRefused):
+        return change_error(answer)
+    if isinstance(answer, Failure):
+        return failure_error(answer)
+    return ProtocolError(f"{type(answer).__name__} answered a request about the members")

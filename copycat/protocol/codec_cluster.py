@@ -1,0 +1,239 @@
+"""Bytes of the requests about the members of a cluster, and of their answers."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TypeVar, assert_never
+
+from copycat.errors import ProtocolError
+from copycat.protocol.client import (
+    ChangeRefused,
+    ChangeRequest,
+    ClusterRequest,
+    ClusterView,
+    MemberView,
+    TransferRequest,
+    ViewRequest,
+)
+from copycat.protocol.framing import Frame, encode_frame
+from copycat.protocol.wire import (
+    ADDRESSES_MAX,
+    MEMBER_TYPE_CODES,
+    MEMBER_TYPES_BY_CODE,
+    REASON_MAX,
+    FrameType,
+    Reader,
+    pack_text,
+    pack_texts,
+    unknown_frame,
+)
+from copycat.types import (
+    ChangeKind,
+    ChangeRefusal,
+    EntryId,
+    MemberId,
+    ServerState,
+)
+
+__all__ = [
+    "decode_cluster_answer",
+    "decode_cluster_request",
+    "encode_cluster_answer",
+    "encode_cluster_request",
+]
+
+MEMBERS_MAX = ADDRESSES_MAX
+"""Members in one configuration."""
+
+_VIEW = Struct("<QB")
+_CHANGE = Struct("<QBBQQ")
+_REQUEST = Struct("<Q")
+_STATE = Struct("<QBQQQQQQQQQB")
+_REFUSED = Struct("<QBQQ")
+_MEMBER = Struct("<BBQQ")
+_COUNT = Struct("<H")
+
+_STATES = {
+    0: ServerState.INACTIVE,
+    1: ServerState.RESERVE,
+    2: ServerState.PASSIVE,
+    3: ServerState.FOLLOWER,
+    4: ServerState.CANDIDATE,
+    5: ServerState.LEADER,
+}
+_STATE_NUMBERS = {state: number for number, state in _STATES.items()}
+_KINDS = {int(kind): kind for kind in ChangeKind}
+_REFUSALS = {int(refusal): refusal for refusal in ChangeRefusal}
+
+T = TypeVar("T")
+
+
+def _of(numbers: dict[int, T], number: int, what: str) -> T:
+    known = numbers.get(number)
+    if known is None:
+        raise ProtocolError(f"{what} {number} is unknown")
+    return known
+
+
+def _pack_wide(value: int) -> bytes:
+    return value.to_bytes(16, "little")
+
+
+# ---- requests ----------------------------------------------------------------------------------
+
+
+def encode_cluster_request(message: ClusterRequest) -> bytes:
+    """A whole frame."""
+    match message:
+        case ViewRequest(request, cluster, is_local):
+            body = _VIEW.pack(request, is_local) + pack_text(cluster)
+            return encode_frame(FrameType.VIEW, body)
+        case ChangeRequest(request, kind, member, type, base, address, cluster):
+            fixed = _CHANGE.pack(request, kind, MEMBER_TYPE_CODES[type], base.term, base.index)
+            texts = pack_text(address) + pack_text(cluster)
+            return encode_frame(FrameType.CHANGE, fixed + _pack_wide(member) + texts)
+        case TransferRequest(request, to, cluster):
+            body = _REQUEST.pack(request) + _pack_wide(to) + pack_text(cluster)
+            return encode_frame(FrameType.TRANSFER, body)
+        case _:
+            assert_never(message)
+
+
+def decode_cluster_request(frame: Frame) -> ClusterRequest:
+    """A request about the members. Raises ProtocolError."""
+    message: ClusterRequest
+    match frame.type:
+        case FrameType.VIEW:
+            reader = Reader(frame.body, "VIEW")
+            request, is_local = reader.unpack(_VIEW)
+            message = ViewRequest(request, reader.text(), reader.flag(is_local))
+        case FrameType.CHANGE:
+            reader = Reader(frame.body, "CHANGE")
+            request, number, type_number, term, index = reader.unpack(_CHANGE)
+            kind = _of(_KINDS, number, "CHANGE: kind")
+            type = _of(MEMBER_TYPES_BY_CODE, type_number, "CHANGE: type")
+            member, base = MemberId(reader.wide()), EntryId(term, index)
+            message = ChangeRequest(
+                request, kind, member, type, base, reader.text(), reader.text()
+            )
+        case FrameType.TRANSFER:
+            reader = Reader(frame.body, "TRANSFER")
+            (request,) = reader.unpack(_REQUEST)
+            message = TransferRequest(request, MemberId(reader.wide()), reader.text())
+        case _:
+            raise unknown_frame(frame, "a request about the members")
+    reader.end()
+    return message
+
+
+# ---- answers -----------------------------------------------------------------------------------
+
+
+def encode_cluster_answer(message: ClusterView | ChangeRefused) -> bytes:
+    """A whole frame."""
+    if isinstance(message, ClusterView):
+        fixed = _STATE.pack(
+            message.request,
+            _STATE_NUMBERS[message.state],
+            message.term,
+            message.entry.term,
+            message.entry.index,
+            message.first_index,
+            message.last_index,
+            message.commit_index,
+            message.last_applied,
+            message.applied_time_ms,
+            message.sessions,
+            message.storage_full,
+        )
+        ids = (message.member, message.leader, message.incarnation)
+        texts = (message.cluster, message.version, message.durability)
+        parts = [fixed, *map(_pack_wide, ids), *map(pack_text, texts)]
+        return encode_frame(
+            FrameType.CLUSTER_VIEW, b"".join([*parts, _pack_members(message.members)])
+        )
+    fixed = _REFUSED.pack(message.request, message.refusal, *message.entry)
+    words = pack_text(message.leader) + pack_text(message.reason, REASON_MAX, cut=True)
+    rest = pack_texts(message.missing) + _pack_members(message.members)
+    return encode_frame(FrameType.CHANGE_REFUSED, fixed + words + rest)
+
+
+def _pack_members(members: tuple[MemberView, ...]) -> bytes:
+    parts = [_COUNT.pack(len(members))]
+    for one in members:
+        flags = one.is_promotable + 2 * one.is_reachable
+        fixed = _MEMBER.pack(MEMBER_TYPE_CODES[one.type], flags, one.since, one.match_index)
+        parts += [_pack_wide(one.member), fixed, pack_text(one.address)]
+    return b"".join(parts)
+
+
+def decode_cluster_answer(frame: Frame) -> ClusterView | ChangeRefused:
+    """An answer to a request about the members. Raises ProtocolError."""
+    message: ClusterView | ChangeRefused
+    match frame.type:
+        case FrameType.CLUSTER_VIEW:
+            reader = Reader(frame.body, "CLUSTER_VIEW")
+            message = _view(reader)
+        case FrameType.CHANGE_REFUSED:
+            reader = Reader(frame.body, "CHANGE_REFUSED")
+            request, number, term, index = reader.unpack(_REFUSED)
+            refusal = _of(_REFUSALS, number, "CHANGE_REFUSED: refusal")
+            leader, reason, missing = reader.text(), reader.text(REASON_MAX), reader.texts()
+            members = _members(reader, "CHANGE_REFUSED")
+            entry = EntryId(term, index)
+            message = ChangeRefused(request, refusal, entry, leader, reason, missing, members)
+        case _:
+            raise unknown_frame(frame, "an answer about the members")
+    reader.end()
+    return message
+
+
+def _view(reader: Reader) -> ClusterView:
+    request, state, term, entry_term, entry_index, *indexes, is_full = reader.unpack(_STATE)
+    first_index, last_index, commit_index, last_applied, time_ms, sessions = indexes
+    member, leader = MemberId(reader.wide()), MemberId(reader.wide())
+    incarnation = reader.wide()
+    cluster, version, durability = reader.text(), reader.text(), reader.text()
+    return ClusterView(
+        request=request,
+        member=member,
+        state=_of(_STATES, state, "CLUSTER_VIEW: state"),
+        term=term,
+        leader=leader,
+        entry=EntryId(entry_term, entry_index),
+        first_index=first_index,
+        last_index=last_index,
+        commit_index=commit_index,
+        last_applied=last_applied,
+        applied_time_ms=time_ms,
+        sessions=sessions,
+        storage_full=reader.flag(is_full),
+        incarnation=incarnation,
+        cluster=cluster,
+        version=version,
+        durability=durability,
+        members=_members(reader, "CLUSTER_VIEW"),
+    )
+
+
+def _members(reader: Reader, what: str) -> tuple[MemberView, ...]:
+    (count,) = reader.unpack(_COUNT)
+    if count > MEMBERS_MAX:
+        raise ProtocolError(f"{what}: {count} members; the limit is {MEMBERS_MAX}")
+    return tuple(_member(reader, what) for _ in range(count))
+
+
+def _member(reader: Reader, what: str) -> MemberView:
+    member = MemberId(reader.wide())
+    type_number, flags, since, match_index = reader.unpack(_MEMBER)
+    if flags > 3:
+        raise ProtocolError(f"{what}: the flags of a member are {flags}")
+    return MemberView(
+        member=member,
+        type=_of(MEMBER_TYPES_BY_CODE, type_number, f"{what}: type"),
+        address=reader.text(),
+        since=since,
+        is_promotable=bool(flags & 1),
+        is_reachable=bool(flags & 2),
+        match_index=match_index,
+    )

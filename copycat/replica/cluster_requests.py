@@ -1,0 +1,247 @@
+"""Serves what is asked about the members: who they are, changes of them, who shall lead.
+
+A change is given to the core, which answers when its entry is committed, or says why it is not
+made. A member that is to be added is dialled first, for the core adds nobody without a link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from typing import NamedTuple, assert_never
+
+from copycat.protocol.client import (
+    ChangeRefused,
+    ChangeRequest,
+    ClusterRequest,
+    ClusterView,
+    Failure,
+    MemberView,
+    Refusal,
+    TransferRequest,
+    ViewRequest,
+)
+from copycat.raft.changes import ConfigurationChange
+from copycat.raft.configuration import Configuration
+from copycat.raft.core import Raft
+from copycat.raft.effects import ChangeFinished
+from copycat.raft.events import ChangeRequested
+from copycat.replica.change_refusals import refusal_text
+from copycat.replica.connections import Replies, Route
+from copycat.replica.driver import Driver
+from copycat.replica.host import Host
+from copycat.replica.leadership_transfer import LeadershipTransfer, TransferOutcome
+from copycat.replica.log_clock import LogClock
+from copycat.replica.members import MemberTable
+from copycat.replica.options import ReplicaOptions
+from copycat.replica.status import Outage, Status
+from copycat.types import ChangeKind, ChangeRefusal, MemberId, ServerState
+
+__all__ = ["ClusterRequests"]
+
+DIAL_ELECTIONS = 5
+"""So many election timeouts a member that is to be added may take to answer the leader's dial."""
+NEVER_MS = 1 << 62
+
+
+class _Asked(NamedTuple):
+    """A change that the core has not answered, or that waits for a link."""
+
+    route: Route
+    request: int
+    change: ConfigurationChange
+
+
+class _Newcomer:
+    """A member that is to be added and is being dialled."""
+
+    def __init__(self, deadline_ms: int) -> None:
+        self.deadline_ms = deadline_ms
+        self.asked: list[_Asked] = []
+
+
+class ClusterRequests:
+    """Requests about the members, at the member that answers them. Called in turns only."""
+
+    def __init__(
+        self,
+        options: ReplicaOptions,
+        raft: Raft,
+        driver: Driver,
+        host: Host,
+        members: MemberTable,
+        transfer: LeadershipTransfer,
+        replies: Replies,
+        clock: LogClock,
+        outage: Outage,
+        status: Callable[[], Status],
+    ) -> None:
+        self._cluster_name = options.cluster_name
+        self._version = options.version
+        self._dial_ms = DIAL_ELECTIONS * options.raft.election_timeout_ms
+        self._raft = raft
+        self._driver = driver
+        self._host = host
+        self._members = members
+        self._transfer = transfer
+        self._replies = replies
+        self._clock = clock
+        self._outage = outage
+        self._status = status
+        self._tokens = count(1)
+        self._asked: dict[int, _Asked] = {}
+        """By token: what the core has not answered."""
+        self._newcomers: dict[MemberId, _Newcomer] = {}
+
+    @property
+    def due_ms(self) -> int:
+        """When `advance` has something to do."""
+        return min((each.deadline_ms for each in self._newcomers.values()), default=NEVER_MS)
+
+    def request(self, route: Route, message: ClusterRequest) -> None:
+        """Serve a request: a view anywhere, all else at the leader."""
+        match message:
+            case ViewRequest():
+                self._replies.send(route, self._view(message.request))
+            case TransferRequest():
+                done = partial(self._transferred, route, message.request)
+                self._transfer.ask(message.to, done)
+            case ChangeRequest():
+                self._change(route, message)
+            case _:
+                assert_never(message)
+
+    # ---- changes -------------------------------------------------------------------------
+
+    def _change(self, route: Route, message: ChangeRequest) -> None:
+        change = ConfigurationChange(
+            message.kind, message.member, message.type, message.base, message.address
+        )
+        asked = _Asked(route, message.request, change)
+        is_new = message.kind is ChangeKind.ADD and message.member not in self._members
+        if is_new and message.member not in self._members.links:
+            self._dial(asked)
+        else:
+            self._ask(asked)
+
+    def _ask(self, asked: _Asked) -> None:
+        token = next(self._tokens)
+        self._asked[token] = asked
+        self._driver.step(ChangeRequested(token, asked.change))
+
+    def _dial(self, asked: _Asked) -> None:
+        """Have a link made to a member that is to be added; it is added when the link is up."""
+        member = asked.change.member
+        newcomer = self._newcomers.get(member)
+        if newcomer is None:
+            deadline_ms = self._clock.now_ms + self._dial_ms
+            newcomer = self._newcomers[member] = _Newcomer(deadline_ms)
+            self._host.connect(member, asked.change.address)
+        newcomer.asked.append(asked)
+
+    def link_opened(self, peer: MemberId) -> None:
+        """A link is up: perhaps to a member that is to be added."""
+        newcomer = self._newcomers.pop(peer, None)
+        if newcomer is not None:
+            for asked in newcomer.asked:
+                self._ask(asked)
+
+    def advance(self, now_ms: int) -> None:
+        """Refuse to add whom no dial has reached in time."""
+        for member, newcomer in list(self._newcomers.items()):
+            if now_ms >= newcomer.deadline_ms:
+                self._give_up(member, ChangeRefusal.NOT_CONNECTED)
+
+    def step_down(self) -> None:
+        """This member does not lead any more: whoever waits is to ask the next leader."""
+        for member in list(self._newcomers):
+            self._give_up(member, ChangeRefusal.NOT_LEADER)
+
+    def _give_up(self, member: MemberId, refusal: ChangeRefusal) -> None:
+        for asked in self._newcomers.pop(member).asked:
+            committed = self._members.committed
+            self._answer(asked, ChangeFinished(0, committed, refusal))
+
+    def finished(self, effect: ChangeFinished) -> None:
+        """The core answers a change."""
+        self._answer(self._asked.pop(effect.token), effect)
+
+    def _answer(self, asked: _Asked, effect: ChangeFinished) -> None:
+        change, refusal = asked.change, effect.refusal
+        if refusal is None:
+            self._replies.send(asked.route, self._view(asked.request))
+            return
+        member = change.member
+        link_reason = self._outage.link_reason(member)
+        if change.kind is ChangeKind.ADD and member not in self._members:
+            self._host.disconnect_peer(member)
+        text = refusal_text(effect, change, self._members.own_address, link_reason)
+        configuration = effect.configuration
+        addresses = {each.member: each.address for each in configuration.members}
+        missing = tuple(sorted(addresses.get(one, f"{one:032x}") for one in effect.missing))
+        refused = ChangeRefused(
+            asked.request,
+            refusal,
+            configuration.entry,
+            self._replies.leader,
+            text,
+            missing,
+            self._members_of(configuration),
+        )
+        self._replies.send(asked.route, refused)
+
+    # ---- leadership ----------------------------------------------------------------------
+
+    def _transferred(self, route: Route, request: int, outcome: TransferOutcome) -> None:
+        if outcome.ok:
+            self._replies.send(route, self._view(request))
+            return
+        code = Refusal.NOT_TRANSFERRED
+        self._replies.send(route, Failure(request, code, outcome.leader, outcome.why))
+
+    # ---- views ---------------------------------------------------------------------------
+
+    def _view(self, request: int) -> ClusterView:
+        status = self._status()
+        configuration = status.configuration
+        return ClusterView(
+            request=request,
+            member=self._members.member,
+            state=status.state,
+            term=status.term,
+            leader=self._raft.leader,
+            entry=configuration.entry,
+            first_index=status.first_index,
+            last_index=status.last_index,
+            commit_index=status.commit_index,
+            last_applied=status.last_applied,
+            applied_time_ms=status.applied_time_ms,
+            sessions=status.sessions,
+            storage_full=status.storage_full,
+            incarnation=self._members.cluster_incarnation,
+            cluster=self._cluster_name,
+            version=self._version,
+            durability=str(status.durability),
+            members=self._members_of(configuration),
+        )
+
+    def _members_of(self, configuration: Configuration) -> tuple[MemberView, ...]:
+        links, me = self._members.links, self._members.member
+        return tuple(
+            MemberView(
+                each.member,
+                each.type,
+                each.address,
+                each.since,
+                each.is_promotable,
+                each.member == me or each.member in links,
+                self._match_index(each.member),
+            )
+            for each in configuration.members
+        )
+
+    def _match_index(self, member: MemberId) -> int:
+        if self._raft.state is not ServerState.LEADER:
+            return 0
+        return self._raft.match_index(member)

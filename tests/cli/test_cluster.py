@@ -1,0 +1,272 @@
+"""`copycat cluster`: what it asks, what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from copycat.cli.cluster.app import ClusterOptions, Verb, run_cluster, run_with
+from copycat.cli.main import exit_code_of
+from copycat.client import membership
+from copycat.errors import (
+    ChangeInProgressError,
+    ConfigurationError,
+    CopycatError,
+    IllegalMemberStateError,
+    LastVoterError,
+    MemberIdReusedError,
+    MemberUnreachableError,
+    NoLeaderError,
+    StaleConfigurationError,
+    TransferFirstError,
+    UnknownMemberError,
+)
+from copycat.protocol.client import ChangeRequest, TransferRequest
+from copycat.types import ChangeKind, EntryId, MemberId, MemberType
+from tests.cli.fake_cluster import FakeCluster
+
+
+def run(cluster: FakeCluster, verb: Verb, *addresses: str, **options: Any) -> int:
+    options.setdefault("timeout", 0.0)
+    return asyncio.run(run_with(cluster, verb, ClusterOptions(addresses, **options)))
+
+
+def changes(cluster: FakeCluster) -> list[tuple[ChangeKind, int, MemberType]]:
+    asked = [one for one in cluster.asked if isinstance(one, ChangeRequest)]
+    return [(one.kind, one.member, one.type) for one in asked]
+
+
+def three() -> FakeCluster:
+    return FakeCluster(a="active", b="active", c="active", d="passive", e="reserve")
+
+
+# --- changes -------------------------------------------------------------------------
+
+
+def test_a_promotion_goes_one_step_up_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    cluster = three()
+    assert run(cluster, "promote", "d:1", "e:1") == 0
+    assert changes(cluster) == [
+        (ChangeKind.PROMOTE, 4, MemberType.ACTIVE),
+        (ChangeKind.PROMOTE, 5, MemberType.PASSIVE),
+    ]
+    out, err = capsys.readouterr()
+    assert out == "d:1 is active\ne:1 is passive\n"
+    assert "waiting for d:1 to catch up with the log" in err
+
+
+def test_a_reserve_becomes_active_by_way_of_passive() -> None:
+    cluster = three()
+    assert run(cluster, "promote", "e:1", goal="active") == 0
+    assert [type for _, _, type in changes(cluster)] == [MemberType.PASSIVE, MemberType.ACTIVE]
+
+
+def test_each_change_names_the_configuration_that_was_seen() -> None:
+    cluster = three()
+    cluster.entry = EntryId(2, 31)
+    run(cluster, "demote", "c:1")
+    asked = [one for one in cluster.asked if isinstance(one, ChangeRequest)]
+    assert [one.base for one in asked] == [EntryId(2, 31)]
+    assert changes(cluster) == [(ChangeKind.DEMOTE, 3, MemberType.PASSIVE)]
+
+
+def test_a_leader_that_is_removed_hands_over_first(capsys: pytest.CaptureFixture[str]) -> None:
+    cluster = three()
+    assert run(cluster, "remove", "a:1", timeout=5.0) == 0
+    kinds = [type(one).__name__ for one in cluster.asked]
+    assert kinds == ["ViewRequest", "ChangeRequest", "TransferRequest", "ChangeRequest"]
+    assert cluster.leader == "b:1"
+    out, err = capsys.readouterr()
+    assert out == "a:1 is no member any more\n"
+    assert "waiting for another voter to lead in place of a:1" in err
+
+
+def test_a_leader_without_a_follower_in_reach_is_not_demoted() -> None:
+    cluster = three()
+    cluster.down |= {"b:1", "c:1"}
+    with pytest.raises(TransferFirstError) as caught:
+        run(cluster, "demote", "a:1", timeout=5.0)
+    assert exit_code_of(caught.value) == 3
+
+
+def test_a_server_that_waits_is_added(capsys: pytest.CaptureFixture[str]) -> None:
+    cluster = three()
+    cluster.waiting["f:1"] = MemberId(99)
+    assert run(cluster, "add", "f:1", members=("a:1",)) == 0
+    assert changes(cluster) == [
+        (ChangeKind.ADD, 99, MemberType.PASSIVE),
+        (ChangeKind.PROMOTE, 99, MemberType.ACTIVE),
+    ]
+    assert capsys.readouterr().out == "f:1 is active\n"
+
+
+def test_a_reserve_is_added_in_one_step() -> None:
+    cluster = three()
+    cluster.waiting["f:1"] = MemberId(99)
+    assert run(cluster, "add", "f:1", members=("a:1",), goal="reserve") == 0
+    assert changes(cluster) == [(ChangeKind.ADD, 99, MemberType.RESERVE)]
+
+
+def test_a_change_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    cluster = three()
+    assert run(cluster, "promote", "d:1", as_json=True) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "schema": 1,
+        "changed": [{"address": "d:1", "type": "active", "configuration": [3, 41], "term": 3}],
+    }
+
+
+def test_leadership_goes_to_whom_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    cluster = three()
+    assert run(cluster, "transfer", "c:1") == 0
+    asked = [one for one in cluster.asked if isinstance(one, TransferRequest)]
+    assert [one.to for one in asked] == [3]
+    assert capsys.readouterr().out == "c:1 leads term 4\n"
+    assert run(cluster, "transfer", members=("a:1",), as_json=True) == 0
+    (row,) = json.loads(capsys.readouterr().out)["changed"]
+    assert row["address"] == "a:1"
+    assert row["leader"] is True
+
+
+# --- refusals ------------------------------------------------------------------------
+
+
+def refused(cluster: FakeCluster, verb: Verb, *words: str, **options: Any) -> CopycatError:
+    with pytest.raises(CopycatError) as caught:
+        run(cluster, verb, *words, **options)
+    return caught.value
+
+
+def test_every_refusal_has_a_type_and_an_exit_code() -> None:
+    cluster = FakeCluster(a="active", d="passive")
+    last = refused(cluster, "remove", "a:1")
+    assert isinstance(last, LastVoterError)
+    assert exit_code_of(last) == 5
+    assert "active a:1 (leader)" in last.render()
+
+    unknown = refused(cluster, "promote", "x:1")
+    assert isinstance(unknown, UnknownMemberError)
+    assert exit_code_of(unknown) == 2
+    assert "a:1, d:1" in unknown.message
+
+    cluster.down.add("d:1")
+    unreachable = refused(cluster, "promote", "d:1")
+    assert isinstance(unreachable, MemberUnreachableError)
+    assert exit_code_of(unreachable) == 3
+
+    cluster.busy = 1
+    busy = refused(cluster, "promote", "d:1")
+    assert isinstance(busy, ChangeInProgressError)
+    assert exit_code_of(busy) == 3
+
+    cluster.waiting["f:1"] = MemberId(1)
+    cluster.used_ids.add(MemberId(9))
+    cluster.waiting["g:1"] = MemberId(9)
+    reused = refused(cluster, "add", "g:1", members=("a:1",))
+    assert isinstance(reused, MemberIdReusedError)
+    assert exit_code_of(reused) == 5
+
+
+def test_a_stale_view_is_answered_with_the_fresh_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = three()
+
+    async def another_change(self: membership.Membership) -> Any:
+        view = cluster.view(cluster.leader)
+        cluster.entry = EntryId(3, 77)
+        return view
+
+    monkeypatch.setattr(membership.Membership, "view", another_change)
+    stale = refused(cluster, "promote", "d:1")
+    assert isinstance(stale, StaleConfigurationError)
+    assert isinstance(stale, ConfigurationError)
+    assert stale.entry == (3, 77)
+    assert ("d:1", "passive") in stale.members
+    assert exit_code_of(stale) == 3
+
+
+def test_what_holds_already_is_success() -> None:
+    cluster = three()
+    assert run(cluster, "promote", "c:1", goal="active") == 0
+
+
+def test_a_step_in_the_wrong_direction_is_not_asked() -> None:
+    cluster = three()
+    for verb, address, goal in (
+        ("promote", "c:1", None),
+        ("promote", "c:1", "passive"),
+        ("demote", "e:1", None),
+        ("demote", "d:1", "active"),
+    ):
+        error = refused(cluster, verb, address, goal=goal)  # type: ignore[arg-type]
+        assert isinstance(error, IllegalMemberStateError)
+    assert changes(cluster) == []
+
+
+def test_without_a_leader_it_waits_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    cluster = three()
+    cluster.leader = ""
+    error = refused(cluster, "promote", "d:1", timeout=0.3)
+    assert isinstance(error, NoLeaderError)
+    assert exit_code_of(error) == 3
+    assert "no leader has been known" in capsys.readouterr().err
+
+
+def test_nobody_waits_where_a_server_is_to_be_added() -> None:
+    error = refused(three(), "add", "f:1", members=("a:1",))
+    assert isinstance(error, ConfigurationError)
+    assert "no server waits at f:1: connection refused" in error.message
+
+
+def test_somebody_to_ask_must_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COPYCAT_MEMBERS", raising=False)
+    with pytest.raises(ConfigurationError, match="no member is given to ask"):
+        run_cluster("status", ClusterOptions(()))
+    with pytest.raises(ConfigurationError, match="in plaintext"):
+        run_cluster("status", ClusterOptions(("10.0.0.1:8700",)))
+    monkeypatch.setenv("COPYCAT_MEMBERS", "10.0.0.2:8700,10.0.0.3:8700")
+    with pytest.raises(ConfigurationError, match=r"10\.0\.0\.3:8700 in plaintext"):
+        run_cluster("status", ClusterOptions(()))
+
+
+# --- status --------------------------------------------------------------------------
+
+
+def test_status_shows_each_member_and_what_the_cluster_bears(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cluster = three()
+    cluster.down.add("c:1")
+    assert run(cluster, "status", "b:1") == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].split() == [
+        "MEMBER", "TYPE", "ROLE", "TERM", "COMMIT", "APPLIED", "LAG", "DISK", "VERSION",
+    ]  # fmt: skip
+    assert out[1].split() == ["a:1", "active", "leader", "3", "40", "40", "0", "ok", "0.1.0"]
+    assert out[3].split()[:3] == ["c:1", "active", "unreachable"]
+    assert out[4].split()[:3] == ["d:1", "passive", "passive"]
+    assert out[5].split() == ["e:1", "reserve", "reserve", "3", "–", "–", "–", "ok", "0.1.0"]
+    assert "leader a:1 · quorum 2 of 3, 2 reachable, bears no further loss" in out[6]
+
+
+def test_status_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    cluster = three()
+    cluster.down.add("d:1")
+    assert run(cluster, "status", as_json=True) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["schema"] == 1
+    assert document["leader"] == "a:1"
+    assert document["quorum"] == {"voters": 3, "size": 2, "reachable": 3, "losses": 1}
+    by_address = {one["address"]: one for one in document["members"]}
+    assert by_address["a:1"]["lag"] == {"entries": 0, "seconds": 0.0}
+    assert by_address["d:1"]["role"] == "unreachable"
+    assert by_address["d:1"]["reason"] == "connection refused"
+
+
+def test_status_without_a_leader_ends_with_3(capsys: pytest.CaptureFixture[str]) -> None:
+    cluster = three()
+    cluster.leader = ""
+    assert run(cluster, "status") == 3
+    assert "no leader" in capsys.readouterr().out
