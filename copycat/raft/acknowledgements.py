@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from copycat.raft.configuration import Configuration
 from copycat.raft.leader_state import LeaderState
 from copycat.raft.progress import Progress
 from copycat.raft.term_index import TermIndex
 from copycat.types import EntryId, MemberId
 
 __all__ = ["Acknowledged", "Acknowledgements", "acknowledged_by"]
+
+_NEVER = 1 << 63
+"""Above every index."""
 
 MEMORIES_MAX = 8
 """So many earlier acknowledgements of one peer are remembered beside its last one."""
@@ -64,6 +68,23 @@ class Acknowledgements:
                 earlier = self.by_peer.get(peer, ())
                 greater = [each for each in earlier if each.entry > last.entry]
                 self.by_peer[peer] = (*greater[-MEMORIES_MAX:], last)
+
+    def follow_members(self, committed: Configuration) -> None:
+        """Who has no log by the committed configuration, or was given a new one since, does not
+        have what it acknowledged before, and that is no fault of its disk (C30, C33)."""
+        for peer in list(self.by_peer):
+            record = committed.record(peer)
+            since = record.since if record is not None and record.is_stateful else _NEVER
+            if since == 0:
+                continue
+            later = tuple(each for each in self.by_peer[peer] if each.entry.index >= since)
+            if later:
+                self.by_peer[peer] = later
+            else:
+                del self.by_peer[peer]
+            unconfirmed = self.unconfirmed.get(peer)
+            if unconfirmed is not None and unconfirmed.index < since:
+                del self.unconfirmed[peer]
 
 
 def acknowledged_by(progress: Progress, terms: TermIndex, term: int) -> Acknowledged:

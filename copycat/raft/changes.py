@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
-from copycat.raft.configuration import MemberRecord
-from copycat.types import ChangeKind, EntryId, MemberId, MemberType
+from copycat.errors import require
+from copycat.raft.configuration import Configuration, MemberRecord
+from copycat.types import ChangeKind, ChangeRefusal, EntryId, MemberId, MemberType
 
-__all__ = ["ConfigurationChange"]
+__all__ = [
+    "ConfigurationChange",
+    "goal_holds",
+    "next_configuration",
+    "with_vote",
+    "without_flag",
+]
+
+_RANK: Final[Mapping[MemberType, int]] = MappingProxyType(
+    {
+        MemberType.INACTIVE: 0,
+        MemberType.RESERVE: 1,
+        MemberType.PASSIVE: 2,
+        MemberType.ACTIVE: 3,
+    }
+)
+_WRONG = ChangeRefusal.WRONG_TYPE
 
 
 class ConfigurationChange(NamedTuple):
@@ -45,3 +64,85 @@ class ConfigurationChange(NamedTuple):
     def remove(cls, member: MemberId, base: EntryId) -> ConfigurationChange:
         """`member` shall be no member any more."""
         return cls(ChangeKind.REMOVE, member, MemberType.INACTIVE, base)
+
+
+def goal_holds(change: ConfigurationChange, now: Configuration) -> bool:
+    """Whether `now` is what the change asks for already: it was made, and asked for again
+    (C36)."""
+    record = now.record(change.member)
+    if record is None:
+        return change.kind is ChangeKind.REMOVE and change.base != now.entry
+    if change.kind is ChangeKind.REMOVE:
+        return False
+    if change.kind is ChangeKind.DEMOTE:
+        return record.type is change.type and not record.is_promotable
+    is_same = change.kind is ChangeKind.PROMOTE or record.address == change.address
+    return is_same and _RANK[record.type] >= _RANK[change.type]
+
+
+def next_configuration(
+    change: ConfigurationChange, now: Configuration, entry: EntryId
+) -> Configuration | ChangeRefusal:
+    """The configuration that the entry named `entry` holds, when `now` is the newest one.
+
+    Who shall be ACTIVE is not made so: it is PASSIVE and promotable by that entry, and gets its
+    vote by another one when it has the log (C36).
+    """
+    record = now.record(change.member)
+    if record is None:
+        if change.kind is not ChangeKind.ADD:
+            return ChangeRefusal.UNKNOWN_MEMBER
+        added = MemberRecord(change.member, MemberType.RESERVE, change.address)
+        return _raised(change.type, added, now, entry)
+    if now.voters == (change.member,):
+        return ChangeRefusal.LAST_VOTER if change.type is not MemberType.ACTIVE else _WRONG
+    if change.kind is ChangeKind.REMOVE:
+        return now.without(change.member, entry)
+    if change.kind is ChangeKind.DEMOTE:
+        return _lowered(change.type, record, now, entry)
+    if change.kind is ChangeKind.ADD and record.address != change.address:
+        return ChangeRefusal.MEMBER_ID_REUSED
+    if _RANK[change.type] <= _RANK[record.type]:
+        return _WRONG
+    return _raised(change.type, record, now, entry)
+
+
+def with_vote(member: MemberId, now: Configuration, entry: EntryId) -> Configuration:
+    """The second entry of a promotion: a member that has the flag becomes a voter."""
+    record = now.record(member)
+    require(record is not None and record.is_promotable, "no flag stands", member=member)
+    assert record is not None  # noqa: S101  # for the type checker
+    return now.with_record(record._replace(type=MemberType.ACTIVE, is_promotable=False), entry)
+
+
+def without_flag(member: MemberId, now: Configuration, entry: EntryId) -> Configuration:
+    """The flag of a promotion that gained nothing is taken back."""
+    record = now.record(member)
+    require(record is not None, "no member", member=member)
+    assert record is not None  # noqa: S101  # for the type checker
+    return now.with_record(record._replace(is_promotable=False), entry)
+
+
+def _raised(
+    to: MemberType, record: MemberRecord, now: Configuration, entry: EntryId
+) -> Configuration | ChangeRefusal:
+    if to is MemberType.INACTIVE:
+        return _WRONG
+    if to is MemberType.RESERVE:
+        return now.with_record(record, entry)
+    since = record.since if record.is_stateful else entry.index
+    is_promotable = to is MemberType.ACTIVE
+    record = record._replace(type=MemberType.PASSIVE, since=since, is_promotable=is_promotable)
+    return now.with_record(record, entry)
+
+
+def _lowered(
+    to: MemberType, record: MemberRecord, now: Configuration, entry: EntryId
+) -> Configuration | ChangeRefusal:
+    if to is MemberType.INACTIVE:
+        return _WRONG
+    is_flag = record.is_promotable and to is MemberType.PASSIVE
+    if _RANK[to] >= _RANK[record.type] and not is_flag:
+        return _WRONG
+    since = record.since if to is MemberType.PASSIVE else 0
+    return now.with_record(record._replace(type=to, since=since, is_promotable=False), entry)

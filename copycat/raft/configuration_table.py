@@ -16,13 +16,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from copycat.errors import require
-from copycat.raft.configuration import Configuration
-from copycat.types import EntryId
+from copycat.raft.configuration import BOOTSTRAP, Configuration
+from copycat.types import NO_ENTRY, EntryId
 
 __all__ = ["ConfigurationTable"]
 
 _NEVER = 1 << 63
 """Above every index."""
+
+_UNKNOWN = Configuration(NO_ENTRY, (), ())
+"""The base of a member that was no founder: nobody is a member, and nothing is a majority."""
 
 
 class ConfigurationTable:
@@ -35,16 +38,20 @@ class ConfigurationTable:
 
     def __init__(
         self,
-        founders: Configuration,
-        rows: Iterable[Configuration],
-        announced: Configuration | None,
+        first: Configuration,
+        rows: Iterable[Configuration] = (),
+        announced: Configuration | None = None,
     ) -> None:
-        self.rows = [founders]
+        """first: the founders' configuration; or, for a member that was no founder, the one that
+        it was given, which no log of its own holds so far."""
+        is_founders = first.entry == BOOTSTRAP
+        self.rows = [first if is_founders else _UNKNOWN]
         """The base, and each configuration entry of the log above it."""
-        self.announced = announced
+        given = [each for each in (announced, None if is_founders else first) if each is not None]
+        self.announced = max(given, key=_name_of, default=None)
         """A newer one that the log does not hold; None when there is none."""
         for row in rows:
-            if row.entry != founders.entry:
+            if row.entry != BOOTSTRAP:
                 self.append(row)
 
     @property
@@ -60,12 +67,9 @@ class ConfigurationTable:
             return announced
         return newest
 
-    def committed(self, commit_index: int) -> Configuration:
-        """The newest of the log that is committed when entries up to `commit_index` are."""
-        return self.at(commit_index)
-
     def at(self, index: int) -> Configuration:
-        """The one in force at `index`: what a snapshot of that index holds."""
+        """The one in force at `index`: what a snapshot of that index holds, and the newest
+        committed one of the log when `index` is the commit index."""
         for row in reversed(self.rows):
             if row.entry.index <= index:
                 return row
@@ -107,6 +111,11 @@ class ConfigurationTable:
         base = self.at(first_index - 1)
         self.rows = [base, *self.above(first_index - 1)]
 
+    def wipe(self, announced: Configuration) -> None:
+        """There is no log any more; what a leader said last stays known."""
+        self.rows = [_UNKNOWN]
+        self.announced = announced
+
     def announce(self, configuration: Configuration) -> bool:
         """A leader says that this one is committed; True when it is newer than all before."""
         if configuration.entry <= self.newest.entry:
@@ -121,3 +130,7 @@ class ConfigurationTable:
             return False
         self.announced = None
         return True
+
+
+def _name_of(configuration: Configuration) -> EntryId:
+    return configuration.entry

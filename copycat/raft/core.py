@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from copycat.errors import require
 from copycat.protocol.peer import (
     AppendEntries,
     AppendReply,
@@ -18,17 +17,26 @@ from copycat.protocol.peer import (
     InstallSnapshot,
     LogPosition,
     LogRegressed,
-    PeerMessage,
     PreVote,
     PreVoteReply,
     RequestVote,
     TimeoutNow,
     VoteReply,
 )
-from copycat.raft import election, follower, install_snapshot, leader, regression
-from copycat.raft.configuration import Configuration
-from copycat.raft.effects import ConfigurationChanged, Effect
+from copycat.raft import (
+    change_requests,
+    election,
+    follower,
+    install_snapshot,
+    leader,
+    leader_members,
+    leader_transfer,
+    membership,
+    regression,
+)
+from copycat.raft.effects import Effect
 from copycat.raft.events import (
+    ChangeRequested,
     Compacted,
     Event,
     GapsKnown,
@@ -51,6 +59,7 @@ from copycat.raft.events import (
     Tick,
     TransferRequested,
     Unreachable,
+    Wiped,
 )
 from copycat.raft.state import NOBODY, State
 from copycat.types import MemberId, ServerState
@@ -91,30 +100,13 @@ class Raft(State):
         progress = self.leader_state.progress.get(peer) if self.leader_state is not None else None
         return progress.counted_index if progress is not None else 0
 
-    def adopt(self, configuration: Configuration) -> list[Effect]:
-        """From now on the members are those of `configuration`, this one among them still.
-
-        Only tests call this so far: no entry changes who is a member.
-        """
-        require(self.member in configuration.ids, "no member of this configuration")
-        self.configuration = configuration
-        self.peers = configuration.others(self.member)
-        self.eligibility.on_configuration(configuration)
-        effects: list[Effect] = [ConfigurationChanged(configuration)]
-        self.effects = effects
-        self.draw_election_timeout()
-        if self.leader_state is not None:
-            leader.follow_configuration(self, self.leader_state)
-        self.effects = []
-        return effects
-
     def step(self, event: Event) -> list[Effect]:
         """Take one event; the effects are to be carried out in list order."""
         effects: list[Effect] = []
         self.effects = effects
         match event:
             case Received():
-                _on_received(self, event.sender, event.message, event.has_gaps)
+                _on_received(self, event)
             case Sent():
                 leader.on_sent(self, event.peer, event.span)
             case Synced():
@@ -157,8 +149,8 @@ class Raft(State):
                 install_snapshot.on_snapshot_installed(self, event)
                 self.check_recovered()
                 self.note_entry(event.entry.term)
-            case TransferRequested():
-                leader.on_transfer_requested(self, event.to)
+            case TransferRequested() | ChangeRequested() | Wiped():
+                _on_membership(self, event)
             case _:
                 assert_never(event)
         if self.eligibility.restrictions:  # a member has none, nearly always
@@ -167,11 +159,19 @@ class Raft(State):
         return effects
 
 
-def _on_received(raft: Raft, sender: MemberId, message: PeerMessage, has_gaps: bool) -> None:
+def _on_received(raft: Raft, event: Received) -> None:
     """The term rule (paper section 5.1), then the handler; the term comes first."""
+    sender, message = event.sender, event.message
     term = message.term
     is_current = term == raft.current_term and term > 0  # nearly always
-    if sender not in raft.peers or not (is_current or election.is_plausible(raft, message)):
+    if sender not in raft.peers and (
+        sender in {NOBODY, raft.member} or not isinstance(message, _OF_STRANGERS)
+    ):
+        raft.ignored += 1
+        return
+    if not is_current and not (
+        election.is_plausible(raft, message) and _may_move(raft, sender, term)
+    ):
         raft.ignored += 1
         return
     match message:
@@ -181,27 +181,14 @@ def _on_received(raft: Raft, sender: MemberId, message: PeerMessage, has_gaps: b
                 return
             if term > raft.current_term:
                 raft.become_follower(term, message.leader)
-            follower.on_append_entries(raft, sender, message, has_gaps=has_gaps)
+            follower.on_append_entries(raft, event, message)
         case AppendReply():
             if term > raft.current_term:
                 raft.become_follower(term, NOBODY)
             elif term == raft.current_term:
                 leader.on_append_reply(raft, sender, message)
-        case PreVote():
-            election.on_pre_vote(raft, sender, message)
-        case PreVoteReply():
-            election.on_pre_vote_reply(raft, sender, message)
-        case RequestVote():
-            election.on_request_vote(raft, sender, message)
-        case VoteReply():
-            if term > raft.current_term:
-                raft.become_follower(term, NOBODY)
-            else:
-                election.on_vote_reply(raft, sender, message)
-        case TimeoutNow():
-            if term > raft.current_term:
-                raft.become_follower(term, sender)
-            election.on_timeout_now(raft, sender, message)
+        case PreVote() | PreVoteReply() | RequestVote() | VoteReply() | TimeoutNow():
+            _on_election(raft, sender, message)
         case InstallSnapshot():
             if not install_snapshot.is_well_formed(message) or message.leader != sender:
                 raft.ignored += 1
@@ -224,14 +211,79 @@ def _on_received(raft: Raft, sender: MemberId, message: PeerMessage, has_gaps: b
                 raft.become_follower(term, NOBODY)
             regression.on_log_regressed(raft, sender, message)
         case ConfigurationNotice():
-            raft.ignored += 1
+            _on_notice(raft, sender, message)
         case _:
             assert_never(message)
 
 
+def _on_election(
+    raft: Raft,
+    sender: MemberId,
+    message: PreVote | PreVoteReply | RequestVote | VoteReply | TimeoutNow,
+) -> None:
+    term = message.term
+    match message:
+        case PreVote():
+            election.on_pre_vote(raft, sender, message)
+        case PreVoteReply():
+            election.on_pre_vote_reply(raft, sender, message)
+        case RequestVote():
+            election.on_request_vote(raft, sender, message)
+        case VoteReply():
+            if term > raft.current_term:
+                raft.become_follower(term, NOBODY)
+            else:
+                election.on_vote_reply(raft, sender, message)
+        case TimeoutNow():
+            if term > raft.current_term:
+                raft.become_follower(term, sender)
+            election.on_timeout_now(raft, sender, message)
+        case _:
+            assert_never(message)
+
+
+_OF_STRANGERS = (
+    AppendEntries,
+    ConfigurationNotice,
+    InstallSnapshot,
+    PreVote,
+    PreVoteReply,
+    RequestVote,
+    TimeoutNow,
+    VoteReply,
+)
+"""C32: these count although their sender is no member that this member knows. Who may lead and
+who may ask for votes is judged by logs, and by the configuration of whoever counts the votes: a
+majority may have elected, or need, a member that this one has not heard of."""
+
+
+def _may_move(raft: Raft, sender: MemberId, term: int) -> bool:
+    """C32: whether a term that `sender` names may be followed. Only a leader asks who says it: a
+    member that was removed must not end the leadership of those that removed it."""
+    leader_state = raft.leader_state
+    if leader_state is None or term <= raft.current_term:
+        return True
+    return sender in raft.peers and sender not in leader_state.departing
+
+
+def _on_notice(raft: Raft, sender: MemberId, message: ConfigurationNotice) -> None:
+    """The term rule, a sign of life, and what the leader says (C28)."""
+    if message.leader != sender or not membership.is_well_formed(message):
+        raft.ignored += 1
+        return
+    if message.term > raft.current_term:
+        raft.become_follower(message.term, message.leader)
+    if message.term == raft.current_term and follower.hear_leader(raft, message.leader):
+        membership.on_notice(raft, message)
+
+
 def _on_heard(raft: Raft, event: LeaderHeard | PeerHeard) -> None:
     """A frame that the replica takes by itself: the term rule, and a sign of life."""
-    if event.sender not in raft.peers or not election.is_plausible_term(raft, event.term):
+    is_known = event.sender in raft.peers or (
+        isinstance(event, LeaderHeard) and event.sender not in {NOBODY, raft.member}
+    )
+    is_plausible = election.is_plausible_term(raft, event.term)
+    if not (is_known and is_plausible and _may_move(raft, event.sender, event.term)):
         raft.ignored += 1
     elif isinstance(event, PeerHeard):
         install_snapshot.on_peer_heard(raft, event.sender, event.term)
@@ -265,6 +317,7 @@ def _on_tick(raft: Raft, elapsed_ms: int) -> None:
 
 def _on_reachable(raft: Raft, event: Reachable) -> None:
     peer = event.peer
+    raft.links |= {peer}
     regression.on_reachable(raft, peer)
     if raft.eligibility.on_reachable(peer, raft.configuration, fresh=event.fresh, lost=event.lost):
         raft.draw_election_timeout()
@@ -275,11 +328,26 @@ def _on_reachable(raft: Raft, event: Reachable) -> None:
 
 
 def _on_unreachable(raft: Raft, peer: MemberId) -> None:
+    raft.links -= {peer}
     raft.eligibility.on_unreachable(peer)
     if raft.leader_state is not None:
         raft.leader_state.replicator.on_unreachable(raft, peer)
+        if peer in raft.leader_state.departing:
+            leader_members.end_departure(raft, raft.leader_state, peer)
     elif raft.leader == peer and peer != NOBODY and raft.state is ServerState.FOLLOWER:
         follower.on_leader_unreachable(raft)
+
+
+def _on_membership(raft: Raft, event: TransferRequested | ChangeRequested | Wiped) -> None:
+    match event:
+        case TransferRequested():
+            leader_transfer.on_transfer_requested(raft, event.to)
+        case ChangeRequested():
+            change_requests.on_change_requested(raft, event.token, event.change)
+        case Wiped():
+            membership.on_wiped(raft)
+        case _:
+            assert_never(event)
 
 
 def _on_storage_full(raft: Raft, full: bool) -> None:

@@ -64,8 +64,9 @@ def on_election_timeout(raft: State) -> None:
     raft.pre_vote_number += 1
     term = max(raft.current_term, raft.term_seen) + 1
     raft.pre_vote_round = PreVoteRound(raft.pre_vote_number, term, raft.member)
-    for peer in raft.peers:
-        raft.send(peer, PreVote(term, raft.pre_vote_number, raft.last))
+    for peer in raft.configuration.others(raft.member):
+        if raft.configuration.has_vote(peer):
+            raft.send(peer, PreVote(term, raft.pre_vote_number, raft.last))
 
 
 def on_pre_vote(raft: State, sender: MemberId, message: PreVote) -> None:
@@ -128,8 +129,9 @@ def elect(raft: State, *, transfer: bool) -> None:
     timeout_ms = raft.options.election_timeout_ms
     raft.campaign_within(timeout_ms, 2 * timeout_ms)
     request = RequestVote(term, raft.last, transfer)
-    for peer in raft.peers:
-        raft.send(peer, request)
+    for peer in raft.configuration.others(raft.member):
+        if raft.configuration.has_vote(peer):
+            raft.send(peer, request)
 
 
 def on_self_vote_saved(raft: State) -> None:

@@ -18,6 +18,9 @@ lifted by its own proof:
   committed and durable here.
 * NON_VOTER: the configuration gives the member no vote, whatever its log has. Lifted by a
   configuration that does.
+* JOINING: the log does not reach the entry that made the member stateful. Lifted by a durable log,
+  or a snapshot, that does.
+* RESERVE: the member knows that it has no log. Lifted by a leader that says it is stateful.
 
 A member may be under several restrictions at once, and is bound by each. A further kind of
 restriction is one more member of `Restriction`, its row, and the event that lifts it.
@@ -54,6 +57,12 @@ class Restriction(enum.Enum):
     """An operator accepted that what was lost stays lost (docs/decisions/0017)."""
     NON_VOTER = "non-voter"
     """The member is no voter of the configuration (`Configuration.has_vote`)."""
+    JOINING = "joining"
+    """C30: the log does not hold the entry that made the member stateful. Below that entry the
+    other logs may lack deletions that this member was never asked about."""
+    RESERVE = "reserve"
+    """C33: a leader said that the member is a reserve or no member, and its log was deleted. It
+    does not know any more what it acknowledged."""
 
 
 class Permissions(NamedTuple):
@@ -84,6 +93,8 @@ PERMISSIONS: Final[Mapping[Restriction, Permissions]] = MappingProxyType(
             may_vote=True, may_campaign=True, accepts_gaps=False
         ),
         Restriction.NON_VOTER: Permissions(may_vote=True, may_campaign=False, accepts_gaps=True),
+        Restriction.JOINING: Permissions(may_vote=False, may_campaign=False, accepts_gaps=False),
+        Restriction.RESERVE: Permissions(may_vote=False, may_campaign=False, accepts_gaps=False),
     }
 )
 
@@ -199,6 +210,11 @@ class Eligibility:
         return Restriction.RECOVERING in self.restrictions
 
     @property
+    def is_joining(self) -> bool:
+        """C30: whether the log does not reach the entry that made this member stateful."""
+        return Restriction.JOINING in self.restrictions
+
+    @property
     def has_accepted_loss(self) -> bool:
         """Whether entries whose loss was accepted may be missing from this log alone."""
         return Restriction.LOSS_ACCEPTED in self.restrictions
@@ -225,14 +241,34 @@ class Eligibility:
         if lost_upto != NO_ENTRY:
             self._add(Restriction.LOSS_ACCEPTED)
 
+    def on_wiped(self) -> None:
+        """Log and state were deleted, and with them all that this member could have lost."""
+        self.contacted_voters = frozenset()
+        self.lost_below_term = 0
+        self.lost_upto = self.accepted_loss = self.unrecorded_loss = NO_ENTRY
+        self.restrictions = (Restriction.NON_VOTER, Restriction.RESERVE)
+
     # ---- what lifts one ----------------------------------------------------------------------
 
-    def on_configuration(self, configuration: Configuration) -> bool:
-        """The members are those of `configuration` from now on, and this one votes or does not."""
-        if configuration.has_vote(self.member):
-            return self._lift(Restriction.NON_VOTER)
-        self._add(Restriction.NON_VOTER)
-        return False
+    def on_configuration(
+        self, configuration: Configuration, *, is_joining: bool = False, is_reserve: bool = False
+    ) -> bool:
+        """The members are those of `configuration` from now on, and this one votes or does not.
+
+        is_joining, is_reserve: whether this member is under those restrictions.
+        """
+        holds = {
+            Restriction.NON_VOTER: not configuration.has_vote(self.member),
+            Restriction.JOINING: is_joining,
+            Restriction.RESERVE: is_reserve,
+        }
+        is_any_lifted = False
+        for restriction, is_bound in holds.items():
+            if is_bound:
+                self._add(restriction)
+            else:
+                is_any_lifted |= self._lift(restriction)
+        return is_any_lifted
 
     def on_reachable(
         self, peer: MemberId, configuration: Configuration, *, fresh: bool, lost: bool

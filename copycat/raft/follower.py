@@ -12,9 +12,12 @@ from collections import deque
 
 from copycat.errors import require
 from copycat.protocol.peer import AppendEntries, AppendReply
+from copycat.raft import membership
+from copycat.raft.configuration import Configuration
 from copycat.raft.effects import Append, Commit, Content, Truncate
+from copycat.raft.events import Received
 from copycat.raft.state import NOBODY, TERM_MAX, State
-from copycat.types import NO_ENTRY, MemberId, ServerState, Span
+from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span
 
 __all__ = [
     "hear_leader",
@@ -25,27 +28,31 @@ __all__ = [
 ]
 
 
-def on_append_entries(
-    raft: State, sender: MemberId, message: AppendEntries, *, has_gaps: bool
-) -> None:
+def on_append_entries(raft: State, event: Received, message: AppendEntries) -> None:
     """Entries or a heartbeat. `core.py` applied the term rule before: the term is not a newer one.
 
     1. An old term: answer with the current term, change nothing, and leave the election timer.
-    2. The entry before the span is not in this log: reject, and hint where both may be equal.
-    3. The entries have gaps, and this log may lack more than the gaps stand for: reject, and ask
+    2. Note what the leader repeats about the members; a reserve says no more than that it did.
+    3. The entry before the span is not in this log: reject, and hint where both may be equal.
+    4. The entries have gaps, and this log may lack more than the gaps stand for: reject, and ask
     for a snapshot (docs/decisions/0017).
-    4. Else append what is new, answer at once how much of it is durable (C1), and commit up to
+    5. Else append what is new, answer at once how much of it is durable (C1), and commit up to
     what this very message verified (C2).
     """
-    term = message.term
+    term, sender = message.term, message.leader
     if term < raft.current_term:
-        reply = AppendReply(raft.current_term, message.request, False, 0, NO_ENTRY)
-        raft.send(sender, reply)
+        raft.send(sender, _rejected(raft, message.request, NO_ENTRY))
         return
-    if not hear_leader(raft, message.leader):
+    if not hear_leader(raft, sender):
         return
-    if message.configuration == raft.configuration.entry:
+    if message.configuration == raft.committed_configuration.entry:
+        # C31: a floor counts with the configuration whose members it was computed with.
         raft.cluster_deletion_floor = max(raft.cluster_deletion_floor, message.deletion_floor)
+    elif message.configuration > raft.orders.configuration:
+        membership.on_orders(raft, message)
+    if raft.is_reserve:
+        _answer_as_reserve(raft, sender, message)
+        return
     terms = raft.terms
     prev = message.prev
     # An entry below the log cannot be compared: a snapshot covers it, so it is committed, and a
@@ -53,15 +60,13 @@ def on_append_entries(
     if prev.index > terms.last_index or (
         prev.index >= terms.before.index and terms.term_at(prev.index) != prev.term
     ):
-        hint = terms.last_at_or_below(prev)
-        raft.send(sender, AppendReply(term, message.request, False, 0, hint))
+        raft.send(sender, _rejected(raft, message.request, terms.last_at_or_below(prev)))
         return
     span = message.span
     end = span.end
-    if has_gaps and not raft.eligibility.accepts_gaps:
+    if event.has_gaps and not raft.eligibility.accepts_gaps:
         hint = terms.last_at_or_below(prev)
-        reply = AppendReply(term, message.request, False, 0, hint, wants_snapshot=True)
-        raft.send(sender, reply)
+        raft.send(sender, _rejected(raft, message.request, hint, wants_snapshot=True))
         return
     if span.first <= terms.before.index < end and span.term != terms.before.term:
         raft.ignored += 1  # no leader holds another entry there
@@ -69,20 +74,44 @@ def on_append_entries(
     if end > span.first:
         first = terms.first_conflict(span)
         if first < end:
-            _append(raft, Span(span.term, first, end))
+            _append(raft, Span(span.term, first, end), event.configuration)
     verified = end - 1
     raft.verified_index = max(raft.verified_index, verified)
     raft.accepted_request = max(raft.accepted_request, message.request)
     match_index = min(verified, raft.durable_index)
     raft.reported_index = max(raft.reported_index, match_index)
-    stable_index = raft.stable_index(match_index)
-    raft.send(
-        sender, AppendReply(term, message.request, True, match_index, NO_ENTRY, stable_index)
-    )
+    stable_index, known = raft.stable_index(match_index), raft.known_configuration.entry
+    reply = (term, message.request, True, match_index, NO_ENTRY, stable_index, False, False, known)
+    raft.send(sender, AppendReply(*reply))
     ceiling = min(message.leader_commit, verified)
     if ceiling > raft.commit_ceiling:
         raft.commit_ceiling = ceiling
         _advance_commit(raft)
+
+
+def _rejected(
+    raft: State, request: int, hint: EntryId, *, wants_snapshot: bool = False
+) -> AppendReply:
+    return AppendReply(
+        raft.current_term,
+        request,
+        False,
+        0,
+        hint,
+        wants_snapshot=wants_snapshot,
+        configuration=raft.known_configuration.entry,
+    )
+
+
+def _answer_as_reserve(raft: State, leader: MemberId, message: AppendEntries) -> None:
+    """It has no log, so it acknowledges nothing (C33). While its log is being deleted it is
+    silent: the leader waits for the end of that."""
+    if not raft.is_wiping:
+        entry = raft.known_configuration.entry
+        reply = AppendReply(
+            raft.current_term, message.request, True, 0, NO_ENTRY, configuration=entry
+        )
+        raft.send(leader, reply)
 
 
 def hear_leader(raft: State, leader: MemberId) -> bool:
@@ -116,7 +145,7 @@ def is_well_formed(message: AppendEntries) -> bool:
     )
 
 
-def _append(raft: State, span: Span) -> None:
+def _append(raft: State, span: Span, configuration: Configuration | None) -> None:
     """Append the new entries, and first delete what conflicts with them and nothing else (Raft
     paper, section 5.3)."""
     terms = raft.terms
@@ -139,8 +168,13 @@ def _append(raft: State, span: Span) -> None:
         # C6: a sync in flight proves nothing about what is appended after this truncation.
         raft.syncs = deque((ticket, min(index, after), ms) for ticket, index, ms in raft.syncs)
         raft.effects.append(Truncate(after))
+        membership.on_truncated(raft, after)
     terms.append(span)
-    raft.effects.append(Append(span, Content.RECEIVED))
+    raft.effects.append(Append(span, Content.RECEIVED, configuration))
+    if configuration is not None:
+        membership.on_appended(raft, configuration)
+    elif raft.configurations.announced is not None:
+        membership.on_log_changed(raft)
     raft.note_entry(span.term)
     raft.sync()
 
@@ -158,6 +192,7 @@ def on_synced(raft: State) -> None:
             match_index,
             NO_ENTRY,
             raft.stable_index(match_index),
+            configuration=raft.known_configuration.entry,
         )
         raft.send(raft.leader, reply)
     _advance_commit(raft)
@@ -168,6 +203,8 @@ def _advance_commit(raft: State) -> None:
     if index > raft.commit_index:
         raft.commit_index = index
         raft.effects.append(Commit(index))
+        if index >= raft.next_configuration_index:
+            membership.on_committed(raft)
 
 
 def on_leader_unreachable(raft: State) -> None:

@@ -11,6 +11,7 @@ from collections import deque
 
 from copycat.errors import require
 from copycat.protocol.peer import InstallReply, InstallSnapshot
+from copycat.raft import membership
 from copycat.raft.effects import (
     Commit,
     EndShipping,
@@ -53,6 +54,8 @@ def commit_below_gaps(raft: State, leader_state: LeaderState) -> None:
     if raft.commit_index < leader_state.valid_from < leader_state.noop_index:
         raft.commit_index = leader_state.valid_from
         raft.effects.append(Commit(raft.commit_index))
+        if raft.commit_index >= raft.next_configuration_index:
+            membership.on_committed(raft)
 
 
 def on_snapshot_shipping(raft: State, event: SnapshotShipping) -> None:
@@ -95,12 +98,15 @@ def on_install_reply(
 
 
 def advance_deletion_floor(raft: State, leader_state: LeaderState) -> None:
-    """C23: the least stable index of all members. It never falls.
+    """C23: the least stable index of all members that have a log, by the committed configuration
+    or by a newer one (C31). It never falls.
 
     While the stable index of one member is unknown, the floor stays where it is.
     """
     least = min(raft.commit_index, raft.stable_index(raft.durable_index))
     for progress in leader_state.progress.values():
+        if not progress.is_stateful:
+            continue
         if progress.has_regressed:
             return
         least = min(least, progress.stable_index)
@@ -138,7 +144,7 @@ def on_install_snapshot(raft: State, sender: MemberId, message: InstallSnapshot)
     if message.term < raft.current_term:
         _answer(raft, sender, message.request, message.entry, 0, done=False)
         return
-    if not hear_leader(raft, message.leader):
+    if not hear_leader(raft, message.leader) or raft.is_reserve:
         return
     index = message.entry.index
     if raft.commit_index < index:
@@ -163,9 +169,12 @@ def on_snapshot_installed(raft: State, event: SnapshotInstalled) -> None:
     a crash, it begins anew right after the snapshot (C24).
     """
     entry = event.entry
+    if raft.is_reserve:
+        return  # the transfer began when this member had a log
     if entry.index > raft.commit_index:
         terms = raft.terms
-        if terms.term_at(entry.index) != entry.term:
+        continues = terms.term_at(entry.index) == entry.term
+        if not continues:
             require(
                 raft.leader_state is None,
                 "a leader lacks what a snapshot says is committed",
@@ -185,6 +194,8 @@ def on_snapshot_installed(raft: State, event: SnapshotInstalled) -> None:
         raft.commit_ceiling = max(raft.commit_ceiling, entry.index)
         raft.commit_index = entry.index
         raft.effects.append(Commit(entry.index))
+        membership.on_installed(raft, event.configuration, entry.index, continues=continues)
+        membership.on_committed(raft)
     if raft.leader == event.sender != NOBODY:
         # The leader has what is committed, so this log equals its log up to there.
         raft.verified_index = max(raft.verified_index, entry.index)
@@ -211,6 +222,7 @@ def on_compacted(raft: State, first_index: int) -> None:
         commit_index=raft.commit_index,
     )
     raft.terms.trim(first_index)
+    membership.on_trimmed(raft, first_index)
     if raft.leader_state is not None:
         for progress in raft.leader_state.progress.values():
             progress.on_trimmed(first_index)

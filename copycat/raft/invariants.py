@@ -11,10 +11,13 @@ from typing import NamedTuple
 
 from copycat.errors import require
 from copycat.raft.configuration import Configuration
+from copycat.raft.effects import StandingOrders
 from copycat.raft.state import NOBODY, State
-from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, TermRun
+from copycat.types import NO_ENTRY, EntryId, MemberId, MemberType, ServerState, TermRun
 
 __all__ = ["Facts", "check", "observe"]
+
+_STATEFUL = frozenset({MemberType.ACTIVE, MemberType.PASSIVE})
 
 
 class Facts(NamedTuple):
@@ -39,7 +42,10 @@ class Facts(NamedTuple):
     is_saving: bool
     may_vote: bool
     lost_upto: EntryId
+    wipes: int
     peers: tuple[MemberId, ...]
+    orders: tuple[StandingOrders, ...]
+    are_stateful: tuple[bool, ...]
     matches: tuple[int, ...]
     stable_indexes: tuple[int, ...]
     nexts: tuple[int, ...]
@@ -72,7 +78,10 @@ def observe(raft: State) -> Facts:
         raft.is_saving,
         raft.eligibility.may_vote,
         raft.eligibility.lost_upto,
+        raft.wipes,
         tuple(progress),
+        tuple(peer.orders for peer in peers),
+        tuple(peer.is_stateful for peer in peers),
         tuple(peer.match_index for peer in peers),
         tuple(peer.stable_index for peer in peers),
         tuple(peer.next_index for peer in peers),
@@ -88,7 +97,10 @@ def check(before: Facts | None, after: Facts) -> None:
     """
     _check_order(after)
     _check_role(after)
-    if before is not None:
+    if before is not None and before.wipes != after.wipes:
+        require(after.last == NO_ENTRY, "C33: wiped, and there is a log", facts=after)
+        _check_hard_state(before, after)
+    elif before is not None:
         _check_hard_state(before, after)
         _check_commit(before, after)
         _check_log(before, after)
@@ -232,7 +244,9 @@ def _check_deletion_floor(before: Facts, after: Facts) -> None:
         after.state is ServerState.LEADER
         and after.cluster_deletion_floor > before.cluster_deletion_floor
     ):
-        least = min(after.commit_index, after.durable_index, *after.stable_indexes)
+        pairs = zip(after.stable_indexes, after.are_stateful, strict=True)
+        stable_indexes = [stable_index for stable_index, is_stateful in pairs if is_stateful]
+        least = min(after.commit_index, after.durable_index, *stable_indexes)
         require(
             after.cluster_deletion_floor <= least,
             "C23: a deletion floor above the stable index of a member",
@@ -241,9 +255,17 @@ def _check_deletion_floor(before: Facts, after: Facts) -> None:
 
 
 def _check_leader(before: Facts, after: Facts) -> None:
-    """I9: what a follower once acknowledged is a fact for the rest of the term."""
+    """I9: what a follower once acknowledged is a fact for the rest of the term, while it has the
+    log about which it said that."""
     if before.state is not ServerState.LEADER or after.state is not ServerState.LEADER:
         return
     require(before.current_term == after.current_term, "a leader changed its term", after=after)
-    for old, new in zip(before.matches, after.matches, strict=True):
-        require(new >= old, "I9: a match index fell", before=before, after=after)
+    was = dict(zip(before.peers, zip(before.orders, before.matches, strict=True), strict=True))
+    now = dict(zip(after.peers, zip(after.orders, after.matches, strict=True), strict=True))
+    for peer in was.keys() & now.keys():
+        old, match_before = was[peer]
+        new, match_after = now[peer]
+        if (old.member_type in _STATEFUL, old.since) == (new.member_type in _STATEFUL, new.since):
+            require(
+                match_after >= match_before, "I9: a match index fell", before=before, after=after
+            )

@@ -9,27 +9,25 @@ timeout, for then another leader may be at work.
 from __future__ import annotations
 
 from copycat.errors import require
-from copycat.protocol.peer import AppendReply, InstallReply, TimeoutNow
-from copycat.raft import install_snapshot, regression
-from copycat.raft.effects import (
-    Append,
-    Commit,
-    Content,
-    ReadReady,
-    TransferFailure,
-    TransferFinished,
+from copycat.protocol.peer import AppendReply, InstallReply
+from copycat.raft import (
+    change_requests,
+    install_snapshot,
+    leader_members,
+    leader_transfer,
+    membership,
+    regression,
 )
+from copycat.raft.effects import Append, Commit, Content, ReadReady
 from copycat.raft.leader_state import NEVER_MS, LeaderState
-from copycat.raft.progress import Progress, ProgressState
+from copycat.raft.progress import Progress, ProgressState, Scope
 from copycat.raft.state import NOBODY, State
 from copycat.raft.transfer import on_transfer_timeout
 from copycat.types import MemberId, ServerState, Span
 
 __all__ = [
     "become_leader",
-    "best_follower",
     "deadline_ms",
-    "follow_configuration",
     "on_append_reply",
     "on_compacted",
     "on_install_reply",
@@ -39,7 +37,6 @@ __all__ = [
     "on_sent",
     "on_synced",
     "on_tick",
-    "on_transfer_requested",
 ]
 
 COMMIT_HEARTBEAT_DELAY_MS = 5
@@ -63,29 +60,15 @@ def become_leader(raft: State) -> None:
     )
     end = raft.terms.end
     leader_state = LeaderState(raft.current_term, end, raft.options.window)
-    follow_configuration(raft, leader_state)
+    leader_members.follow_members(raft, leader_state)
     raft.leader_state = leader_state
     raft.votes = frozenset()
     raft.drawn_at_ms = -1
     raft.change_role(ServerState.LEADER, raft.member)
     _append(raft, leader_state, 1, Content.NOOP)
-
-
-def follow_configuration(raft: State, leader_state: LeaderState) -> None:
-    """Have the progress of each other member and of nobody else, and the timers of a leader that
-    has followers, or of one that has none."""
-    now_ms, options = raft.now_ms, raft.options
-    leader_state.replicator.follow_members(raft, raft.peers, now_ms)
-    target = leader_state.transfer_to
-    if target != NOBODY and not raft.configuration.has_vote(target):
-        failure = TransferFailure.NO_TARGET
-        raft.effects.append(TransferFinished(False, failure, to=target))
-        _end_transfer(leader_state)
-    if not raft.peers:
-        leader_state.heartbeat_at_ms = leader_state.check_at_ms = NEVER_MS
-    elif leader_state.heartbeat_at_ms == NEVER_MS:
-        leader_state.heartbeat_at_ms = now_ms + options.heartbeat_interval_ms
-        leader_state.check_at_ms = now_ms + options.election_timeout_ms
+    if raft.configurations.forget_announced(raft.last):
+        membership.on_log_changed(raft)
+    change_requests.follow_promotions(raft, leader_state)
 
 
 def on_proposed(raft: State, count: int) -> None:
@@ -132,6 +115,13 @@ def on_append_reply(raft: State, sender: MemberId, message: AppendReply) -> None
         raft.ignored += 1
         return
     progress.last_contact_ms = raft.now_ms
+    progress.is_replaying = message.is_replaying
+    if message.configuration != raft.committed_configuration.entry:
+        name = message.configuration
+        leader_members.on_older_answer(raft, leader_state, sender, progress, name)
+    elif leader_state.departing and sender in leader_state.departing:
+        leader_members.end_departure(raft, leader_state, sender)
+        return
     if request <= progress.void_request:
         return
     is_proof = request > progress.match_request or progress.has_regressed
@@ -142,12 +132,14 @@ def on_append_reply(raft: State, sender: MemberId, message: AppendReply) -> None
     if message.accepted:
         _on_accepted(raft, leader_state, sender, progress, message)
         if leader_state.transfer_to == sender:
-            _send_timeout_now(raft, leader_state)
+            leader_transfer.send_timeout_now(raft, leader_state)
     else:
         _on_rejected(raft, leader_state, sender, progress, message)
     if leader_state.reads.round_request:
         _count_round(raft, leader_state)
     leader_state.replicator.send_entries(raft, sender)
+    if leader_state.changes.promotions:
+        change_requests.on_progress(raft, leader_state)
 
 
 def _on_accepted(
@@ -184,8 +176,8 @@ def _on_rejected(
     this log lies below that. The deletion floor would not be enough: a leader that restarted
     does not know it any more.
     """
-    if progress.state is ProgressState.SNAPSHOT:
-        return  # as expected: what it lacks is on its way
+    if progress.state is ProgressState.SNAPSHOT or progress.scope >= Scope.HEARTBEATS:
+        return  # as expected: what it lacks is on its way, or it shall not have it
     if message.wants_snapshot and message.request > progress.rewind_request:
         install_snapshot.commit_below_gaps(raft, leader_state)
         min_index = max(raft.commit_index, leader_state.valid_from)
@@ -225,6 +217,11 @@ def _advance_commit(raft: State, leader_state: LeaderState) -> None:
         return
     raft.commit_index = index
     raft.effects.append(Commit(index))
+    if index >= raft.next_configuration_index:
+        membership.on_committed(raft)
+        change_requests.on_committed(raft, leader_state)
+    for peer in leader_state.limited:
+        leader_state.replicator.send_entries(raft, peer)
     if not raft.peers:  # no heartbeat and nobody's reply does it (C23)
         install_snapshot.advance_deletion_floor(raft, leader_state)
     elif leader_state.commit_heartbeat_at_ms == NEVER_MS:
@@ -280,26 +277,29 @@ def on_tick(raft: State, leader_state: LeaderState, elapsed_ms: int) -> None:
         return
     if now_ms >= leader_state.transfer_at_ms:
         raft.effects.append(on_transfer_timeout(leader_state, raft.terms.last_index))
-        _end_transfer(leader_state)
+        leader_state.end_transfer()
+        raft.effects += leader_state.changes.end_handing_over(raft.known_configuration)
         if now_ms < raft.slow_until_ms:
             raft.become_follower(raft.current_term, NOBODY)
             return
     if _disk_is_slow(raft, elapsed_ms) and leader_state.transfer_to == NOBODY:
         raft.slow_until_ms = now_ms + SLOW_TIMEOUTS * raft.options.election_timeout_ms
-        target = best_follower(raft, leader_state)
+        target = leader_transfer.best_follower(raft, leader_state)
         if leader_state.progress[target].state is ProgressState.LOST:
             raft.become_follower(raft.current_term, NOBODY)
             return
-        _begin_transfer(raft, leader_state, target)
+        leader_transfer.begin_transfer(raft, leader_state, target)
     if raft.storage_full and leader_state.transfer_to == NOBODY:
-        _begin_transfer_when_full(raft, leader_state)
+        leader_transfer.begin_transfer_when_full(raft, leader_state)
     if now_ms >= leader_state.heartbeat_at_ms:
         leader_state.heartbeat_at_ms = now_ms + raft.options.heartbeat_interval_ms
         leader_state.commit_heartbeat_at_ms = NEVER_MS
         for peer in leader_state.progress:
             leader_state.replicator.send_heartbeat(raft, peer)
         install_snapshot.advance_deletion_floor(raft, leader_state)
-        _send_timeout_now(raft, leader_state)
+        leader_transfer.send_timeout_now(raft, leader_state)
+        if leader_state.changes.promotions:
+            change_requests.on_progress(raft, leader_state)
     elif now_ms >= leader_state.commit_heartbeat_at_ms:
         leader_state.commit_heartbeat_at_ms = NEVER_MS
         leader_state.replicator.send_commit_index(raft)
@@ -326,6 +326,8 @@ def _check_quorum(raft: State, leader_state: LeaderState, elapsed_ms: int) -> bo
     if _is_quorum_active(raft, leader_state):
         leader_state.check_at_ms = raft.now_ms + timeout_ms
         leader_state.is_second_look = False
+        leader_state.reach_index = leader_state.next_reach_index
+        leader_state.next_reach_index = raft.terms.last_index
         return True
     if 2 * elapsed_ms < timeout_ms or leader_state.is_second_look:
         return False
@@ -361,78 +363,3 @@ def on_peer_reachable(raft: State, leader_state: LeaderState, peer: MemberId) ->
     """Send a heartbeat over the new link: the answer says where to go on."""
     if peer in leader_state.progress:
         leader_state.replicator.send_heartbeat(raft, peer)
-
-
-# ---- transfer ------------------------------------------------------------------------
-
-
-def on_transfer_requested(raft: State, to: MemberId) -> None:
-    """Stop taking proposals, let the target catch up, then tell it to campaign."""
-    leader_state = raft.leader_state
-    if leader_state is not None and leader_state.transfer_to != NOBODY:
-        leader_state.is_transfer_requested = True  # one answer ends both
-        return
-    target = to if to != NOBODY or leader_state is None else best_follower(raft, leader_state)
-    if (
-        leader_state is None
-        or target not in leader_state.progress
-        or not raft.configuration.has_vote(target)
-    ):
-        raft.effects.append(TransferFinished(ok=False, failure=TransferFailure.NO_TARGET, to=to))
-        return
-    leader_state.is_transfer_requested, leader_state.is_transfer_to_any = True, to == NOBODY
-    _begin_transfer(raft, leader_state, target)
-
-
-def _begin_transfer(raft: State, leader_state: LeaderState, target: MemberId) -> None:
-    leader_state.transfer_to = target
-    leader_state.transfer_at_ms = raft.now_ms + raft.options.election_timeout_ms
-    _send_timeout_now(raft, leader_state)
-
-
-def _begin_transfer_when_full(raft: State, leader_state: LeaderState) -> None:
-    """F12: a leader whose disk is full hands over; after each try that fails it tries again.
-
-    The follower that was tried last is chosen last: its disk may be as full as this one.
-    """
-    target = best_follower(raft, leader_state, after=leader_state.last_transfer_to)
-    if target != NOBODY:
-        leader_state.last_transfer_to = target
-        _begin_transfer(raft, leader_state, target)
-
-
-def best_follower(raft: State, leader_state: LeaderState, after: MemberId = NOBODY) -> MemberId:
-    """The voter that has most of the log, reachable ones first; zero when no follower has a vote.
-
-    `after` is chosen only when no other voter can be reached.
-    """
-    best = NOBODY
-    rank = (False, False, -1)
-    for peer, progress in leader_state.progress.items():
-        if not raft.configuration.has_vote(peer):
-            continue
-        mine = (progress.state is not ProgressState.LOST, peer != after, progress.counted_index)
-        if mine > rank:
-            best, rank = peer, mine
-    return best
-
-
-def _send_timeout_now(raft: State, leader_state: LeaderState) -> None:
-    """Send TimeoutNow once the target has everything, and again with each heartbeat.
-
-    A target whose link broke is sent none until it has answered again.
-    """
-    if leader_state.transfer_to == NOBODY:
-        return
-    progress = leader_state.progress[leader_state.transfer_to]
-    if (
-        progress.counted_index == raft.terms.last_index
-        and progress.state is not ProgressState.LOST
-    ):
-        raft.send(leader_state.transfer_to, TimeoutNow(raft.current_term))
-
-
-def _end_transfer(leader_state: LeaderState) -> None:
-    leader_state.transfer_to = NOBODY
-    leader_state.transfer_at_ms = NEVER_MS
-    leader_state.is_transfer_requested = leader_state.is_transfer_to_any = False

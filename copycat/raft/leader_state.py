@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copycat.raft.pending_changes import PendingChanges
 from copycat.raft.read_index import ReadRounds
 from copycat.raft.replication import Replicator
 from copycat.types import MemberId
@@ -16,15 +17,20 @@ class LeaderState:
     """Progress of every peer, the read rounds, and the leader's own timers."""
 
     __slots__ = (
+        "changes",
         "check_at_ms",
         "commit_heartbeat_at_ms",
+        "departing",
         "heartbeat_at_ms",
         "is_second_look",
         "is_transfer_requested",
         "is_transfer_to_any",
         "last_transfer_to",
+        "limited",
+        "next_reach_index",
         "noop_index",
         "progress",
+        "reach_index",
         "reads",
         "replicator",
         "term",
@@ -43,6 +49,18 @@ class LeaderState:
         """What each peer proved, and what was sent to it: the mapping of `replicator`, which
         changes it in place."""
         self.reads = ReadRounds()
+        self.changes = PendingChanges()
+        """What this leader was asked to change, and who is being promoted."""
+        self.limited: tuple[MemberId, ...] = ()
+        """The peers that are not sent all entries: those who are sent committed ones get more of
+        them with each commit."""
+        self.departing: tuple[MemberId, ...] = ()
+        """Those that are no members any more, and were not heard to know it (C34)."""
+        self.reach_index = noop_index - 1
+        """C37: whoever has this much is in reach: it is what this log had one to two election
+        timeouts ago, or at the election."""
+        self.next_reach_index = noop_index - 1
+        """What `reach_index` is at the next check of the quorum."""
         self.heartbeat_at_ms = NEVER_MS
         self.check_at_ms = NEVER_MS
         self.is_second_look = False
@@ -59,3 +77,9 @@ class LeaderState:
         self.valid_from = 0
         """What the gaps in the log say since the election: all up to this index was committed
         before the newest gap was made (C22). 0 without a gap."""
+
+    def end_transfer(self) -> None:
+        """No transfer is under way any more; this member leads on."""
+        self.transfer_to = MemberId(0)
+        self.transfer_at_ms = NEVER_MS
+        self.is_transfer_requested = self.is_transfer_to_any = False

@@ -11,9 +11,10 @@ from __future__ import annotations
 import enum
 from collections import deque
 
+from copycat.raft.effects import FOUNDER_ORDERS, StandingOrders
 from copycat.types import NO_ENTRY, EntryId, Span
 
-__all__ = ["Progress", "ProgressState"]
+__all__ = ["Progress", "ProgressState", "Scope"]
 
 
 class ProgressState(enum.IntEnum):
@@ -23,6 +24,21 @@ class ProgressState(enum.IntEnum):
     REPLICATE = 2
     LOST = 3
     SNAPSHOT = 4
+
+
+class Scope(enum.IntEnum):
+    """Which entries a peer is sent: what it is to the cluster decides."""
+
+    ALL = 1
+    """A voter, or a member that shall become one."""
+    HELD_BACK = 2
+    """All before the entry that takes its vote, until that is committed (C34)."""
+    COMMITTED = 3
+    """A passive member."""
+    HEARTBEATS = 4
+    """A reserve, and a member that was removed and does not know it so far: no entries."""
+    NOTHING = 5
+    """A member whose first entry is not committed: no message at all."""
 
 
 class Progress:
@@ -36,13 +52,20 @@ class Progress:
         "acked_request",
         "commit_sent",
         "has_regressed",
+        "hold_index",
+        "is_replaying",
+        "is_stateful",
         "last_contact_ms",
         "last_request",
         "match_index",
         "match_request",
         "next_index",
+        "notice_at_ms",
+        "orders",
         "pending_request",
         "rewind_request",
+        "scope",
+        "sends_all",
         "sent",
         "snapshot",
         "snapshot_request",
@@ -53,6 +76,20 @@ class Progress:
 
     def __init__(self, next_index: int, now_ms: int) -> None:
         self.state = ProgressState.PROBE
+        self.scope = Scope.ALL
+        self.sends_all = True
+        """Whether `scope` is ALL, which it is for everybody in most clusters."""
+        self.hold_index = 0
+        """HELD_BACK: the first entry that is not sent; 0 for any other scope."""
+        self.orders: StandingOrders = FOUNDER_ORDERS
+        """What each message to the peer repeats (C28)."""
+        self.is_stateful = True
+        """Whether the committed configuration, or a newer one, gives the peer a log: then the
+        deletion floor waits for it (C31)."""
+        self.is_replaying = False
+        """What the peer's last answer said of its machine."""
+        self.notice_at_ms = 0
+        """When the committed configuration may be sent to the peer again."""
         self.match_index = 0
         self.match_request = 0
         """The newest request to this peer when match_index was credited: an answer to a later
@@ -89,6 +126,10 @@ class Progress:
     def counted_index(self) -> int:
         """Up to where this peer counts for a commit."""
         return 0 if self.has_regressed else self.match_index
+
+    def end_of_scope(self, commit_index: int) -> int:
+        """One past the last entry that the peer may be sent, unless it may be sent all."""
+        return commit_index + 1 if self.scope is Scope.COMMITTED else self.hold_index
 
     def regress(self) -> None:
         """The peer's log is older than the log that gave match_index (F8)."""

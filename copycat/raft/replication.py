@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from copycat.raft.effects import Effect, EndShipping, Replicate, ShipSnapshot
-from copycat.raft.progress import Progress, ProgressState
+from copycat.raft.progress import Progress, ProgressState, Scope
 from copycat.raft.term_index import TermIndex
-from copycat.types import EntryId, MemberId, Span
+from copycat.types import NO_ENTRY, EntryId, MemberId, Span
 
 __all__ = ["LogSource", "Replicator"]
 
@@ -58,8 +58,22 @@ class Replicator:
         for peer in peers:
             self.progress[peer] = before.get(peer) or Progress(source.terms.end, now_ms)
         for peer, progress in before.items():
-            if peer not in self.progress and progress.state is ProgressState.SNAPSHOT:
-                source.effects.append(EndShipping(peer, done=False))
+            if peer not in self.progress:
+                self._end_snapshot(source, peer, progress)
+
+    def begin_anew(self, source: LogSource, peer: MemberId, now_ms: int) -> Progress:
+        """`peer` has another log from now on than the one that its progress is about."""
+        before = self.progress[peer]
+        self._end_snapshot(source, peer, before)
+        progress = self.progress[peer] = Progress(source.terms.end, now_ms)
+        if before.state is ProgressState.LOST:
+            progress.mark_lost()
+        return progress
+
+    @staticmethod
+    def _end_snapshot(source: LogSource, peer: MemberId, progress: Progress) -> None:
+        if progress.state is ProgressState.SNAPSHOT:
+            source.effects.append(EndShipping(peer, done=False))
 
     # ---- entries -----------------------------------------------------------------------------
 
@@ -72,6 +86,8 @@ class Replicator:
         progress = self.progress[peer]
         state = progress.state
         end = source.terms.end
+        if not progress.sends_all:
+            end = min(end, progress.end_of_scope(source.commit_index))
         if (
             progress.pending_request
             or progress.next_index >= end
@@ -91,6 +107,7 @@ class Replicator:
                 source.terms.span_from(next_index, end),
                 source.commit_index,
                 min(source.cluster_deletion_floor, source.commit_index),
+                progress.orders,
             )
         )
 
@@ -142,6 +159,10 @@ class Replicator:
         replies were lost answers with all that it holds. No window ever stays full for good.
         """
         progress = self.progress[peer]
+        if not progress.sends_all and progress.scope >= Scope.HEARTBEATS:
+            if progress.scope is Scope.HEARTBEATS:
+                self._send_orders(source, peer, progress)
+            return
         request = self._number(source, progress)
         next_index = progress.next_index
         progress.note_sent(request, next_index)
@@ -149,7 +170,18 @@ class Replicator:
         span = Span(source.current_term, next_index, next_index)
         deletion_floor = min(source.cluster_deletion_floor, source.commit_index)
         source.effects.append(
-            Replicate(peer, request, prev, span, source.commit_index, deletion_floor)
+            Replicate(
+                peer, request, prev, span, source.commit_index, deletion_floor, progress.orders
+            )
+        )
+
+    def _send_orders(self, source: LogSource, peer: MemberId, progress: Progress) -> None:
+        """A heartbeat to a peer that keeps no log: it follows the entry before the first one,
+        which every log has."""
+        request = self._number(source, progress)
+        span = Span(source.current_term, 1, 1)
+        source.effects.append(
+            Replicate(peer, request, NO_ENTRY, span, source.commit_index, 0, progress.orders)
         )
 
     def send_commit_index(self, source: LogSource) -> None:

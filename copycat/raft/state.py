@@ -13,21 +13,37 @@ from copycat.errors import require, unreachable
 from copycat.protocol.peer import PeerMessage
 from copycat.raft.acknowledgements import Acknowledgements
 from copycat.raft.configuration import Configuration
-from copycat.raft.effects import Effect, RoleChanged, SaveHardState, Send, Sync
+from copycat.raft.configuration_table import ConfigurationTable
+from copycat.raft.effects import (
+    Effect,
+    RoleChanged,
+    SaveHardState,
+    Send,
+    StandingOrders,
+    Sync,
+)
 from copycat.raft.eligibility import Eligibility
 from copycat.raft.initial_state import InitialState
 from copycat.raft.leader_state import NEVER_MS, LeaderState
 from copycat.raft.term_index import TermIndex
 from copycat.raft.transfer import Transfer, on_step_down
 from copycat.seeded_random import SplitMix64
-from copycat.types import EntryId, MemberId, ServerState
+from copycat.types import EntryId, MemberId, MemberType, ServerState
 
-__all__ = ["NOBODY", "TERM_MAX", "PreVoteRound", "State"]
+__all__ = ["NOBODY", "TERM_MAX", "PreVoteRound", "State", "orders_for"]
 
 NOBODY = MemberId(0)
 
 TERM_MAX = (1 << 63) - 1
 """The greatest term, and the greatest index, that disk and wire have room for."""
+
+
+def orders_for(configuration: Configuration, member: MemberId) -> StandingOrders:
+    """What `configuration` says of `member`."""
+    record = configuration.record(member)
+    if record is None:
+        return StandingOrders(configuration.entry, MemberType.INACTIVE, 0)
+    return StandingOrders(configuration.entry, record.type, record.since)
 
 
 class PreVoteRound:
@@ -47,8 +63,9 @@ class PreVoteRound:
 class State:
     """What `Raft` knows. Outside `copycat.raft` every attribute is read-only.
 
-    member: this one, which `configuration` must list.  seed: of the random numbers that the
-    election timeouts are made of; the id of the member makes it another sequence for each.
+    member: this one.  first: the founders' configuration, or, for a member that was no founder,
+    the one that it was given when it asked to join.  seed: of the random numbers that the election
+    timeouts are made of; the id of the member makes it another sequence for each.
     """
 
     __slots__ = (
@@ -57,7 +74,9 @@ class State:
         "cluster_deletion_floor",
         "commit_ceiling",
         "commit_index",
+        "committed_configuration",
         "configuration",
+        "configurations",
         "current_term",
         "drawn_at_ms",
         "durable_index",
@@ -66,13 +85,19 @@ class State:
         "eligibility",
         "ignored",
         "installed_index",
+        "is_reserve",
+        "is_wiping",
+        "known_configuration",
         "leader",
         "leader_active_until_ms",
         "leader_state",
+        "links",
         "member",
+        "next_configuration_index",
         "now_ms",
         "oldest_snapshot_index",
         "options",
+        "orders",
         "peers",
         "pending_sends",
         "pre_vote_number",
@@ -96,22 +121,31 @@ class State:
         "verified_index",
         "voted_for",
         "votes",
+        "wipes",
     )
 
     def __init__(
         self,
         member: MemberId,
-        configuration: Configuration,
+        first: Configuration,
         options: RaftOptions,
         initial: InitialState,
         *,
         seed: int,
     ) -> None:
-        require(member in configuration.ids, "no member of this configuration", member=member)
         self.member = member
-        self.configuration = configuration
-        self.peers = configuration.others(member)
-        """Invariant: all members of `configuration` but this one, in its order."""
+        self.configurations = ConfigurationTable(
+            first, initial.configurations, initial.stored_configuration
+        )
+        """All that the log holds, as a table over it (C35)."""
+        self.configuration = self.configurations.newest
+        """The newest that this member knows, committed or not: who votes counts by it."""
+        self.peers = self.configuration.others(member)
+        """Invariant: all other members of the committed configuration of the log and of every
+        newer one, in the order of the newest. A leader has those besides whose removal it
+        committed and who do not know it so far."""
+        self.links: frozenset[MemberId] = frozenset()
+        """Who has a link to this member, member or not (C37)."""
         self.options = options
         self.random = SplitMix64(seed ^ (member & ((1 << 64) - 1)) ^ (member >> 64))
         """Invariant: nothing else is random, so equal events lead to equal effects."""
@@ -129,13 +163,14 @@ class State:
         self._init_timers()
         self.eligibility = Eligibility(
             member,
-            configuration,
+            self.configuration,
             current_term=self.current_term,
             fresh=initial.fresh,
             lost=initial.lost,
             lost_upto=initial.lost_upto,
         )
         """What this member may vote for, whether it may campaign, and whether it takes gaps."""
+        self._init_membership()
         self.check_recovered()
 
     def _init_log(self, initial: InitialState) -> None:
@@ -187,6 +222,28 @@ class State:
         self.reported_index = 0
         """The highest match_index that this member reported to the leader of this term. Invariant:
         0 in a new term."""
+
+    def _init_membership(self) -> None:
+        self.configurations.trim(self.terms.first_index)
+        committed = self.configurations.at(self.commit_index)
+        self.committed_configuration = committed
+        """The newest of the log that is known to be committed."""
+        self.next_configuration_index = self.configurations.next_index(self.commit_index)
+        """Index of the first configuration entry that is not known to be committed; above every
+        index when there is none."""
+        self.known_configuration = committed
+        """The newest that is known to be committed, by the log or by a leader's word. Invariant:
+        its name never falls in one process."""
+        self.orders = orders_for(committed, self.member)
+        """What the newest committed configuration says of this member, as far as it heard."""
+        self.is_reserve = not self.is_stateful
+        """C33: it knows that it has no log: it acknowledges nothing, and has no vote."""
+        self.is_wiping = False
+        """Log and state are being deleted: this member is silent until they are."""
+        self.wipes = 0
+        """How often this process deleted log and state."""
+        self.peers = self.other_members()
+        self.follow_restrictions()
 
     def _init_role(self) -> None:
         self.state = ServerState.FOLLOWER
@@ -263,7 +320,12 @@ class State:
 
     def stable_index(self, match_index: int) -> int:
         """Up to where this member's state stays, whatever restart happens, when its log is durable
-        up to `match_index`: a restart keeps those entries or a snapshot that covers them."""
+        up to `match_index`: a restart keeps those entries or a snapshot that covers them.
+
+        0 while it joins: its state may lack deletions that it was never asked about (C30).
+        """
+        if self.eligibility.restrictions and self.eligibility.is_joining:
+            return 0
         stable_index = min(match_index, self.synced_index)
         return (
             min(stable_index, self.oldest_snapshot_index)
@@ -280,6 +342,8 @@ class State:
         """More is durable here: perhaps the log has all again that its disk lost."""
         if not self.eligibility.restrictions:
             return  # nearly always
+        if self.eligibility.is_joining:
+            self.follow_restrictions()
         if self.eligibility.on_durable(self.terms.entry_at(self.durable_index)):
             self.draw_election_timeout()
 
@@ -288,6 +352,53 @@ class State:
         place in every log."""
         index = min(self.commit_index, self.durable_index, self.synced_index)
         self.eligibility.on_committed(self.terms.entry_at(index))
+
+    # ---- what this member is ---------------------------------------------------------
+
+    @property
+    def own_record(self) -> StandingOrders:
+        """What the newest configuration says of this member: a leader's word about a committed
+        one, or a configuration of its own, whichever has the greater name."""
+        newest = self.configuration
+        if self.orders.configuration >= newest.entry:
+            return self.orders
+        return orders_for(newest, self.member)
+
+    @property
+    def is_stateful(self) -> bool:
+        """Whether this member is ACTIVE or PASSIVE, as far as it heard."""
+        return self.own_record.member_type in {MemberType.ACTIVE, MemberType.PASSIVE}
+
+    @property
+    def is_joining(self) -> bool:
+        """C30: whether the durable log does not hold the entry that made this member stateful.
+
+        The index of that entry is not enough: the log may reach it with entries that no leader
+        will keep. A configuration of the log that names the same `since` follows that entry.
+        """
+        since = self.own_record.since
+        if since == 0 or not self.is_stateful:
+            return False
+        for row in self.configurations.rows:
+            record = row.record(self.member)
+            if record is not None and record.is_stateful and record.since == since:
+                return row.entry.index > self.durable_index
+        return True
+
+    def follow_restrictions(self) -> None:
+        """What this member is to the cluster, or how far its log reaches, is another thing now."""
+        if self.eligibility.on_configuration(
+            self.configuration, is_joining=self.is_joining, is_reserve=self.is_reserve
+        ):
+            self.draw_election_timeout()
+
+    def other_members(self) -> tuple[MemberId, ...]:
+        """All others of the committed configuration of the log and of every newer one."""
+        rows = self.configurations.above(self.commit_index)
+        known = [self.configuration, *reversed(rows), self.committed_configuration]
+        members = dict.fromkeys(member for row in known for member in row.ids)
+        members.pop(self.member, None)
+        return tuple(members)
 
     @property
     def is_sole_voter(self) -> bool:
@@ -431,6 +542,8 @@ class State:
         if leader_state is not None:
             self.leader_state = None  # reads and proposals under way are not answered any more
             self.acknowledgements.remember(leader_state, self.terms)
+            self.effects += leader_state.changes.end(self.known_configuration)
+            self.peers = self.other_members()
             self.draw_election_timeout()
             until_ms = self.now_ms + self.options.election_timeout_ms
             outcome = on_step_down(leader_state, term, until_ms)

@@ -23,9 +23,13 @@ from copycat.raft.configuration import Configuration
 from copycat.raft.core import Raft
 from copycat.raft.effects import (
     Append,
+    ChangeFinished,
     Commit,
+    ConfigurationChanged,
+    ConfigurationCommitted,
     Content,
     Effect,
+    EndDeparture,
     EndShipping,
     PeerRegressed,
     ReadReady,
@@ -40,6 +44,7 @@ from copycat.raft.effects import (
     Sync,
     TransferFinished,
     Truncate,
+    Wipe,
 )
 from copycat.raft.events import (
     Event,
@@ -58,7 +63,8 @@ from copycat.raft.events import (
 )
 from copycat.raft.initial_state import InitialState
 from copycat.raft.invariants import check, observe
-from copycat.types import NO_ENTRY, MemberId, ServerState, Span
+from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span
+from tests.raft.changing import Changing, is_configuration
 from tests.raft.disk_faults import DiskFaults
 from tests.raft.laws import Entry, History
 from tests.raft.node import Envelope, Node, name_of, runs_of
@@ -67,7 +73,7 @@ from tests.raft.snapshotting import Snapshotting
 __all__ = ["Cluster", "Envelope", "Node", "runs_of"]
 
 
-class Cluster(DiskFaults, Snapshotting):
+class Cluster(Changing, DiskFaults, Snapshotting):
     """`count` voters, numbered from 1. `entries_max`: how many entries one message takes."""
 
     def __init__(
@@ -80,10 +86,11 @@ class Cluster(DiskFaults, Snapshotting):
         fresh: bool = False,
     ) -> None:
         self.options = options or RaftOptions(election_timeout_ms=100, heartbeat_interval_ms=20)
-        self.configuration = Configuration.of(*map(MemberId, range(1, count + 1)))
+        Changing.__init__(self)
+        self.founders = Configuration.of(*map(MemberId, range(1, count + 1)))
         self.entries_max = entries_max
         self.seed = seed
-        self.history = History(count)
+        self.history = History()
         self.network: list[Envelope] = []
         self.blocked: set[tuple[int, int]] = set()
         """Links that swallow what is sent; nobody notices."""
@@ -110,12 +117,15 @@ class Cluster(DiskFaults, Snapshotting):
         node.log = list(node.platter)
         node.first = node.platter_first
         node.commit_index = len(node.snapshots[-1]) if node.snapshots else 0
+        record = node.stored.record(MemberId(number)) if node.stored is not None else None
+        if node.stored is not None and (record is None or not record.is_stateful):
+            node.wipe()  # it was under way, or is over
         if node.lost_upto != NO_ENTRY and node.hard_state[0] < node.required_term:
             node.hard_state = (node.required_term, 0)
         term, vote = node.hard_state
         node.raft = Raft(
             MemberId(number),
-            self.configuration,
+            node.first_configuration or self.founders,
             self.options,
             InitialState(
                 current_term=term,
@@ -126,6 +136,8 @@ class Cluster(DiskFaults, Snapshotting):
                 before=name_of(node.log[: node.first - 1]),
                 snapshot_index=node.commit_index,
                 oldest_snapshot_index=len(node.snapshots[0]) if node.snapshots else 0,
+                configurations=self.configurations_in(node.log),
+                stored_configuration=node.stored,
                 fresh=fresh,
                 lost=lost,
                 lost_upto=node.lost_upto,
@@ -168,17 +180,17 @@ class Cluster(DiskFaults, Snapshotting):
             node.has_regressed = False
         if not node.raft.eligibility.has_accepted_loss:
             node.accepted_loss = NO_ENTRY
-        for other in self.nodes.values():
-            if not other.has_lost:
-                self.history.deletions_allowed(
-                    facts.cluster_deletion_floor, other.number, other.durable
-                )
         answers: list[Event] = []
         for effect in effects:
             self.effects.append((number, effect))
             if self.watch is not None:
                 self.watch(number, effect)
             self._execute(node, effect, answers)
+        for other in self.nodes.values():
+            if not other.has_lost and self.is_bound_by_floor(other):
+                self.history.deletions_allowed(
+                    facts.cluster_deletion_floor, other.number, other.durable
+                )
         self._check_matches(node)
         for answer in answers:
             self.step(number, answer)
@@ -198,8 +210,8 @@ class Cluster(DiskFaults, Snapshotting):
                 lost = Unreachable(effect.peer)
                 if lost not in answers:
                     answers.append(lost)
-            case Append(span=span, content=content):
-                self._append(node, span, content)
+            case Append(span=span):
+                self._append(node, span, effect)
             case Truncate(after=after):
                 del node.log[after:]
                 if not node.is_reset:
@@ -219,7 +231,8 @@ class Cluster(DiskFaults, Snapshotting):
             case Commit(index=index):
                 node.commit_index = index
                 mine = node.log[:index]
-                platters = [other.log_for_majority(mine) for other in self.nodes.values()]
+                voters = node.raft.configuration.voters
+                platters = [self.nodes[voter].log_for_majority(mine) for voter in voters]
                 self.history.commit(index, node.log, platters)
             case ReadReady(token=token, index=index):
                 self.history.read_answered(node.number, token, index)
@@ -243,9 +256,11 @@ class Cluster(DiskFaults, Snapshotting):
                 node.first = entry.next
                 node.is_reset, node.gaps = True, (0, 0)
                 node.syncs = [(ticket, 0) for ticket, _ in node.syncs]
-            case RecordLoss(lost_upto=lost_upto, term=term):
-                node.losses.append((lost_upto, term))
-            case TransferFinished() | PeerRegressed():
+            case RecordLoss():
+                node.losses.append((effect.lost_upto, effect.term))
+            case ChangeFinished() | ConfigurationChanged() | ConfigurationCommitted() | Wipe():
+                self.on_membership(node, effect)
+            case TransferFinished() | PeerRegressed() | EndDeparture():
                 pass
 
     def _forget_reads(self, node: Node) -> None:
@@ -253,8 +268,11 @@ class Cluster(DiskFaults, Snapshotting):
         for key in [key for key in read_index_min if key[0] == node.number]:
             del read_index_min[key]
 
-    def _append(self, node: Node, span: Span, content: Content) -> None:
-        if content is Content.NOOP:
+    def _append(self, node: Node, span: Span, effect: Append) -> None:
+        content = effect.content
+        if effect.configuration is not None and content is Content.CONFIGURATION:
+            payloads = [self.append_configuration(span, effect.configuration)]
+        elif content is Content.NOOP:
             payloads = ["noop"]
         elif content is Content.PROPOSED:
             payloads, node.proposals = node.proposals, []
@@ -289,8 +307,16 @@ class Cluster(DiskFaults, Snapshotting):
     def _ship(self, node: Node, effect: Replicate) -> Span:
         term, first, end = effect.span
         assert first == effect.prev.index + 1, effect
-        assert first >= node.first, ("entries from below the log", node.first, effect)
-        span = Span(term, first, min(end, first + self.entries_max))
+        assert end == first or first >= node.first, (
+            "entries from below the log",
+            node.first,
+            effect,
+        )
+        end = min(end, first + self.entries_max)
+        rows = [at for at in range(first, end) if is_configuration(node.log[at - 1])]
+        if rows:  # a configuration travels alone (C4)
+            end = rows[0] if rows[0] > first else first + 1
+        span = Span(term, first, end)
         entries = tuple(node.log[first - 1 : span.end - 1])
         assert all(entry.term == term for entry in entries), effect
         message = AppendEntries(
@@ -301,6 +327,10 @@ class Cluster(DiskFaults, Snapshotting):
             span,
             effect.leader_commit,
             effect.deletion_floor,
+            effect.orders.configuration,
+            0,
+            effect.orders.member_type,
+            effect.orders.since,
         )
         gaps = node.gaps if entries and first <= node.gaps[0] else (0, 0)
         self.post(Envelope(node.number, effect.peer, message, entries, gaps))
@@ -333,7 +363,11 @@ class Cluster(DiskFaults, Snapshotting):
             node.incoming = (message.span.first, envelope.entries)
             node.incoming_gaps = envelope.gaps
         has_gaps = envelope.gaps[0] > 0
-        self.step(envelope.target, Received(sender, message, has_gaps))
+        configuration = None
+        if isinstance(message, AppendEntries) and any(map(is_configuration, envelope.entries)):
+            assert len(envelope.entries) == 1, "C4: a configuration travels alone"
+            configuration = self.by_name[EntryId(message.span.term, message.span.first)]
+        self.step(envelope.target, Received(sender, message, has_gaps, configuration))
 
     def sync(self, number: int) -> bool:
         """The oldest sync ends; False when none is in flight."""
@@ -405,7 +439,7 @@ class Cluster(DiskFaults, Snapshotting):
         for _ in range(rounds):
             moved = False
             for number in self.nodes:
-                while self.save(number) or self.record(number):
+                while self.save(number) or self.record(number) or self.wipe(number):
                     moved = True
                 while number not in slow and self.sync(number):
                     moved = True

@@ -8,16 +8,29 @@ import msgspec
 
 from copycat.config import RaftOptions
 from copycat.protocol.peer import AppendEntries, PeerMessage, PreVoteReply, VoteReply
+from copycat.raft import membership
 from copycat.raft.configuration import Configuration
 from copycat.raft.core import Raft
 from copycat.raft.effects import Effect, Replicate, Send
 from copycat.raft.events import Received, Saved, Sent, Synced, Tick
 from copycat.raft.initial_state import InitialState
+from copycat.raft.state import orders_for
 from copycat.types import EntryId, MemberId, ServerState, Span
 from tests.raft.cluster import runs_of
 from tests.raft.laws import Entry
 
-__all__ = ["OPTIONS", "append", "complete_io", "core", "leader", "of", "receive", "sends", "ship"]
+__all__ = [
+    "OPTIONS",
+    "adopt",
+    "append",
+    "complete_io",
+    "core",
+    "leader",
+    "of",
+    "receive",
+    "sends",
+    "ship",
+]
 
 OPTIONS = RaftOptions(election_timeout_ms=100, heartbeat_interval_ms=20, window=2)
 
@@ -52,6 +65,19 @@ def core(
         raft.election_at_ms += 100
         assert raft.step(Tick(100)) == []
     return raft
+
+
+def adopt(raft: Raft, configuration: Configuration) -> list[Effect]:
+    """From now on `configuration` is committed, as if the log had begun with it."""
+    effects: list[Effect] = []
+    raft.effects = effects
+    raft.configurations.rows = [configuration]
+    raft.committed_configuration = raft.known_configuration = configuration
+    raft.orders = orders_for(configuration, raft.member)
+    membership.on_log_changed(raft)
+    raft.draw_election_timeout()
+    raft.effects = []
+    return effects
 
 
 def receive(

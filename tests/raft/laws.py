@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from copycat.raft.configuration import Configuration
+
 __all__ = ["BrokenLaw", "Entry", "History"]
 
 
@@ -27,14 +29,14 @@ def law(holds: object, name: str, **values: object) -> None:
 class History:
     """What was ever said or committed by anybody."""
 
-    def __init__(self, voters: int) -> None:
-        self.voters = voters
+    def __init__(self) -> None:
         self.leaders: dict[int, int] = {}
         self.votes: dict[tuple[int, int], int] = {}
         self.entries: dict[tuple[int, int], tuple[str, int]] = {}
         self.committed: list[Entry] = []
         self.commit_max = 0
         self.read_index_min: dict[tuple[int, int], int] = {}
+        self.configurations: dict[int, Configuration] = {}
 
     def elected(self, member: int, term: int, log: list[Entry]) -> None:
         """I1, and leader completeness (I6): it holds all that was ever committed."""
@@ -73,16 +75,30 @@ class History:
         )
 
     def commit(self, index: int, log: list[Entry], platters: list[list[Entry]]) -> None:
-        """I6: committed is for ever and durable on a majority (I7, Figure 8)."""
+        """I6: committed is for ever and durable on a majority (I7, Figure 8).
+
+        platters: of the voters of the configuration that the leader counts by.
+        """
         before = self.committed[:index]
         mine = log[:index]
         law(mine[: len(before)] == before, "I6 committed is for ever", index=index)
         law(len(mine) == index, "I4 commit beyond the log", index=index)
         if index > len(self.committed):
             copies = sum(platter[:index] == mine for platter in platters)
-            law(2 * copies > self.voters, "I6 durable on a majority", index=index, copies=copies)
+            law(2 * copies > len(platters), "I6 durable on a majority", index=index, copies=copies)
             self.committed = mine
         self.commit_max = max(self.commit_max, index)
+
+    def configuration_committed(self, configuration: Configuration) -> None:
+        """C35: one configuration at an index, and each gives one vote or takes one at most."""
+        entry = configuration.entry
+        first = self.configurations.setdefault(entry.index, configuration)
+        law(first == configuration, "C35 two configurations are committed", first=first)
+        before = [index for index in self.configurations if index < entry.index]
+        if before and max(self.configurations) == entry.index:
+            voters = set(self.configurations[max(before)].voters)
+            changed = voters.symmetric_difference(configuration.voters)
+            law(len(changed) <= 1, "C35 one vote at a time", changed=changed)
 
     def matched(self, match_index: int, log: list[Entry], platter: list[Entry]) -> None:
         """I9: a leader's match is within the common durable prefix."""

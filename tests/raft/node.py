@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from copycat.protocol.peer import PeerMessage
+from copycat.raft.configuration import Configuration
 from copycat.raft.core import Raft
 from copycat.raft.effects import ShipSnapshot
 from copycat.raft.invariants import Facts
@@ -84,6 +85,12 @@ class Node:
 
         Their contents stay in the lists, for the laws.
         """
+        self.first_configuration: Configuration | None = None
+        """What it was told when it joined; None for a founder."""
+        self.stored: Configuration | None = None
+        """The newest configuration that its directory keeps."""
+        self.is_wiping = False
+        """Its core asked for log and state to be deleted."""
         self.raft: Raft
         self.facts: Facts
         self.start_empty()
@@ -119,6 +126,16 @@ class Node:
         is_bound = self.has_regressed or self.lost_upto != NO_ENTRY
         votes_as_before = is_bound and self.log_before_loss[: len(entries)] == entries
         return self.log_before_loss if votes_as_before else self.durable
+
+    def wipe(self) -> None:
+        """Log, snapshots and state are gone from memory and disk; term and vote stay (C33)."""
+        self.log, self.platter, self.snapshots = [], [], []
+        self.first = self.platter_first = 1
+        self.syncs = [(ticket, 0) for ticket, _ in self.syncs]
+        self.is_reset, self.is_wiping = False, False
+        self.gaps, self.commit_index = (0, 0), 0
+        self.part = (NO_ENTRY, 0)
+        self.has_lost = False
 
     def take_image(self) -> None:
         """A backup of the disk as it is now."""

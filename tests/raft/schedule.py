@@ -7,6 +7,7 @@ then the cluster must have one leader, take a command, and agree (I16).
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from copycat.config import RaftOptions
 from copycat.raft.events import TransferRequested
@@ -74,8 +75,9 @@ class Chaos:
         up = [number for number, node in self.cluster.nodes.items() if node.is_up]
         return self.rng.choice(up) if up else None
 
-    def storm(self) -> None:
-        verbs = (
+    def verbs(self) -> tuple[Callable[[], object], ...]:
+        """What happens, in the order of `weights`."""
+        return (
             self.deliver,
             self.tick,
             self.sync,
@@ -94,7 +96,9 @@ class Chaos:
             self.trim,
             self.leave_behind,
         )
-        for verb in self.rng.choices(verbs, self.weights, k=self.steps):
+
+    def storm(self) -> None:
+        for verb in self.rng.choices(self.verbs(), self.weights, k=self.steps):
             verb()
 
     def position(self) -> int | None:
@@ -147,7 +151,9 @@ class Chaos:
             self.cluster.read(number, self.tokens)
 
     def crash_or_restart(self) -> None:
-        number = self.rng.choice(list(self.cluster.nodes))
+        self.crash_or_restart_one(self.rng.choice(list(self.cluster.nodes)))
+
+    def crash_or_restart_one(self, number: int) -> None:
         if not self.cluster.nodes[number].is_up:
             self.cluster.start(number)
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from copycat.protocol.peer import InstallReply, InstallSnapshot
+from copycat.raft.configuration import Configuration
 from copycat.raft.effects import EndShipping, ReceiveSnapshot, ShipSnapshot
 from copycat.raft.events import (
     Compacted,
@@ -33,6 +34,9 @@ class Snapshotting(ABC):
 
     @abstractmethod
     def post(self, envelope: Envelope) -> None: ...
+
+    @abstractmethod
+    def configuration_at(self, log: list[Entry]) -> Configuration | None: ...
 
     def snapshot(self, number: int) -> bool:
         """Save what is applied, which is what is committed; the newest two are kept."""
@@ -154,7 +158,8 @@ class Snapshotting(ABC):
         node.part = (NO_ENTRY, 0)
         self.history.installed(node.number, entries)
         node.snapshots = [entries]
-        self.step(node.number, SnapshotInstalled(sender, message.request, entry))
+        held = self.configuration_at(entries)
+        self.step(node.number, SnapshotInstalled(sender, message.request, entry, held))
         self.step(node.number, OldestSnapshotChanged(entry.index))
 
     def _answer(self, node: Node, to: MemberId, message: InstallSnapshot, count: int) -> None:

@@ -25,7 +25,7 @@ def table(*rows: Configuration, announced: Configuration | None = None) -> Confi
 def test_c35_two_rows_are_truncated_at_once() -> None:
     configurations = table(named(1, 10), named(1, 20))
     assert configurations.newest == named(1, 20)
-    assert configurations.committed(0) == FOUNDERS
+    assert configurations.at(0) == FOUNDERS
     assert configurations.truncate(5)
     assert configurations.newest == FOUNDERS
     assert not configurations.truncate(5)

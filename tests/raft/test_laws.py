@@ -95,7 +95,7 @@ def stale_read(history: History) -> None:
 )
 def test_law_fires(lie: Callable[[History], None], name: str) -> None:
     with pytest.raises(BrokenLaw, match=name):
-        lie(History(3))
+        lie(History())
 
 
 def believes_anything(self: progress.Progress, request: int, match_index: int) -> bool:

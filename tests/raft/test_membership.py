@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from copycat.errors import InvariantError
-from copycat.protocol.peer import AppendReply, PreVote, TimeoutNow
+from copycat.protocol.peer import (
+    AppendReply,
+    LogPosition,
+    PreVote,
+    PreVoteReply,
+    RequestVote,
+    TimeoutNow,
+)
 from copycat.raft.configuration import BOOTSTRAP, Configuration, MemberRecord
 from copycat.raft.core import Raft
 from copycat.raft.effects import ConfigurationChanged, Replicate, TransferFinished
@@ -14,7 +21,7 @@ from copycat.raft.initial_state import InitialState
 from copycat.raft.leader_state import NEVER_MS
 from copycat.raft.state import NOBODY
 from copycat.types import EntryId, MemberId, MemberType, ServerState
-from tests.raft.helpers import OPTIONS, core, leader, of, receive, sends
+from tests.raft.helpers import OPTIONS, adopt, append, core, leader, of, receive, sends
 
 ME, B, C, D = map(MemberId, (1, 2, 3, 4))
 
@@ -137,48 +144,51 @@ def test_who_has_no_vote_never_campaigns() -> None:
 
 def test_who_gets_a_vote_campaigns_and_who_loses_it_does_not() -> None:
     raft = passive()
-    raft.adopt(Configuration.of(ME, B, C, D))
+    adopt(raft, Configuration.of(ME, B, C, D))
     asked = sends(raft.step(Tick(2 * OPTIONS.election_timeout_ms)))
     assert [(peer, type(message)) for peer, message in asked] == [
         (peer, PreVote) for peer in (ME, B, C)
     ]
-    raft.adopt(Configuration.of(ME, B, C, non_voters=(D,)))
+    adopt(raft, Configuration.of(ME, B, C, non_voters=(D,)))
     for _ in range(100):
         assert sends(raft.step(Tick(100))) == []
 
 
-def test_a_core_outside_its_configuration_is_refused() -> None:
-    with pytest.raises(InvariantError, match="no member of this configuration"):
-        core(member=4, voters=3)
-    with pytest.raises(InvariantError, match="no member of this configuration"):
-        core(member=4, voters=4).adopt(Configuration.of(ME, B, C))
+def test_who_is_no_member_votes_for_nobody_and_does_not_campaign() -> None:
+    raft = core(member=4, voters=3, young=True)
+    raft.step(Tick(100))
+    answers = sends(receive(raft, B, PreVote(9, 1, EntryId(8, 99))))
+    assert answers == [(B, PreVoteReply(0, 1, False))]
+    for _ in range(100):
+        assert raft.step(Tick(100)) == []
 
 
 def test_progress_follows_the_configuration() -> None:
-    """A new member is sent entries from the next message on; one that was removed is not."""
+    """A new passive member is sent what is committed; one that was removed is sent nothing."""
     raft, _ = leader(1, 1)
     configuration = Configuration.of(ME, B, non_voters=(D,))
-    effects = raft.adopt(configuration)
+    effects = adopt(raft, configuration)
     assert effects == [ConfigurationChanged(configuration)]
     assert raft.leader_state is not None
     assert list(raft.leader_state.progress) == [B, D]
     assert raft.leader_state.progress[B].match_index == 0
-    asked = [effect.peer for effect in of(raft.step(Proposed(1)), Replicate)]
-    assert asked == [D], "what was sent to B is not answered yet"
-    assert receive(raft, C, TimeoutNow(raft.current_term)) == []
+    assert of(raft.step(Proposed(1)), Replicate) == [], "what was sent to B is not answered yet"
+    heartbeats = of(raft.step(Tick(OPTIONS.heartbeat_interval_ms)), Replicate)
+    assert [effect.peer for effect in heartbeats] == [B, D]
+    assert receive(raft, C, LogPosition(raft.current_term, EntryId(1, 1))) == []
     assert raft.ignored == 1
 
 
 def test_f8_who_is_no_member_any_more_is_not_told_what_it_lost() -> None:
     raft, _ = leader(1, 1)
     raft.acknowledgements.unconfirmed[C] = EntryId(1, 2)
-    raft.adopt(Configuration.of(ME, B))
+    adopt(raft, Configuration.of(ME, B))
     assert sends(raft.step(Reachable(C, fresh=False, lost=False))) == []
 
 
 def test_a_member_without_a_vote_is_no_target_of_a_transfer() -> None:
     raft, _ = leader(1, 1)
-    raft.adopt(Configuration.of(ME, B, non_voters=(D,)))
+    adopt(raft, Configuration.of(ME, B, non_voters=(D,)))
     [answer] = of(raft.step(TransferRequested(D)), TransferFinished)
     assert not answer.ok
 
@@ -186,7 +196,7 @@ def test_a_member_without_a_vote_is_no_target_of_a_transfer() -> None:
 def with_a_passive_member_that_has_everything() -> Raft:
     """The leader of two voters whose passive member has its whole log, and whose voter lags."""
     raft, _ = leader(1, 1)
-    raft.adopt(Configuration.of(ME, B, non_voters=(D,)))
+    adopt(raft, Configuration.of(ME, B, non_voters=(D,)))
     for peer, match_index in ((B, 1), (D, raft.last.index)):
         assert raft.leader_state is not None
         raft.leader_state.replicator.send_heartbeat(raft, peer)
@@ -229,7 +239,7 @@ def test_the_best_follower_is_a_voter() -> None:
 def test_a_transfer_ends_when_its_target_loses_its_vote() -> None:
     raft = with_a_passive_member_that_has_everything()
     raft.step(TransferRequested(B))
-    [answer] = of(raft.adopt(Configuration.of(ME, non_voters=(B, D))), TransferFinished)
+    [answer] = of(adopt(raft, Configuration.of(ME, non_voters=(B, D))), TransferFinished)
     assert (answer.ok, answer.to) == (False, B)
     assert raft.can_propose
 
@@ -255,8 +265,21 @@ def test_a_leader_that_was_alone_sends_heartbeats_to_a_new_member() -> None:
     raft.step(Saved(raft.save_ticket))
     assert raft.state is ServerState.LEADER
     assert raft.timeout_ms > 1_000_000
-    raft.adopt(Configuration.of(ME, non_voters=(D,)))
+    adopt(raft, Configuration.of(ME, non_voters=(D,)))
     heartbeats = of(raft.step(Tick(OPTIONS.heartbeat_interval_ms)), Replicate)
     assert [effect.peer for effect in heartbeats] == [D]
-    assert raft.adopt(Configuration.of(ME))[1:] == []
+    assert adopt(raft, Configuration.of(ME))[1:] == []
     assert raft.timeout_ms > 1_000_000
+
+
+def test_c32_a_stranger_does_not_move_a_leader() -> None:
+    """A member that was removed campaigns: whoever removed it leads on."""
+    raft, _ = leader(1, 1)
+    term, stranger = raft.current_term, MemberId(9)
+    for sender in (stranger, C):
+        adopt(raft, Configuration.of(ME, B))
+        assert receive(raft, sender, RequestVote(term + 5, EntryId(term + 4, 99), True)) == []
+        assert receive(raft, sender, append(term + 5, 1, (1, 1), [])) == []
+        assert (raft.state, raft.current_term) == (ServerState.LEADER, term)
+    receive(raft, B, append(term + 5, 1, (1, 1), []))
+    assert (raft.state, raft.leader) == (ServerState.FOLLOWER, B)

@@ -75,7 +75,7 @@ def test_an_acknowledgement_of_a_newer_term_ends_the_leadership() -> None:
 
 @pytest.mark.parametrize(
     ("sender", "term", "leader_id"),
-    [(STRANGER, 3, STRANGER), (B, 0, B), (B, TERM_MAX + 1, B), (B, 3, C)],
+    [(MemberId(0), 3, MemberId(0)), (B, 0, B), (B, TERM_MAX + 1, B), (B, 3, C)],
 )
 def test_nonsense_is_counted(sender: MemberId, term: int, leader_id: MemberId) -> None:
     raft = core(1, 1, current_term=2)
@@ -84,6 +84,13 @@ def test_nonsense_is_counted(sender: MemberId, term: int, leader_id: MemberId) -
     if leader_id == sender:
         assert raft.step(PeerHeard(sender, term)) == []
         assert (raft.current_term, raft.ignored) == (2, 2)
+
+
+def test_c32_a_leader_that_is_no_known_member_is_heard() -> None:
+    raft = core(1, 1, current_term=2)
+    assert raft.step(PeerHeard(STRANGER, 3)) == []
+    raft.step(LeaderHeard(STRANGER, 3, STRANGER))
+    assert (raft.current_term, raft.leader, raft.ignored) == (3, STRANGER, 1)
 
 
 def test_an_offer_is_taken_once_the_term_allows_it() -> None:

@@ -6,6 +6,7 @@ from copycat.raft.configuration import Configuration
 from copycat.raft.effects import ConfigurationChanged, TransferFailure
 from copycat.replica.leadership_transfer import TransferOutcome
 from copycat.types import MemberId, MemberType, ServerState
+from tests.raft.helpers import adopt
 from tests.replica.disks import Disks
 from tests.replica.harness import Node
 
@@ -40,7 +41,7 @@ def test_a_target_without_a_vote_is_named_with_the_reason() -> None:
         record._replace(type=MemberType.PASSIVE) if record.member == heir.member else record
         for record in raft.configuration.members
     ]
-    for effect in raft.adopt(Configuration.from_members(members)):
+    for effect in adopt(raft, Configuration.from_members(members)):
         assert isinstance(effect, ConfigurationChanged)
         leader.replica.on_configuration_changed(effect)
     (outcome,) = asked(leader, heir.member)

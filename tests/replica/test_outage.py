@@ -12,6 +12,7 @@ from copycat.replica.members import MemberTable
 from copycat.replica.proposals import WriteStall
 from copycat.replica.status import Outage
 from copycat.types import ConsistencyLevel, MemberId, MemberType, ServerState
+from tests.raft.helpers import adopt
 from tests.replica.harness import Network, Node, commands
 
 A, B, C, D = (MemberId(number) for number in (1, 2, 3, 4))
@@ -129,7 +130,7 @@ def test_a_member_without_a_vote_says_that_it_does_not_campaign() -> None:
     raft = node.replica.raft
     passive = raft.configuration.members[0]._replace(type=MemberType.PASSIVE)
     assert passive.member == node.member
-    raft.adopt(Configuration.from_members([passive, *raft.configuration.members[1:]]))
+    adopt(raft, Configuration.from_members([passive, *raft.configuration.members[1:]]))
     for peer in raft.peers:
         node.replica.outage.link_up(peer)
     node.turn(100)

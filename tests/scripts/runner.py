@@ -20,6 +20,7 @@ A transcript is blocks, a blank line between them: commands (a line each, or `;`
     unreachable 1->2    member 1 learns that its link to 2 broke (reachable 1->2: is up)
     position 1->2       the first message on a new link: where the log of member 1 ends
     tick 1 20           20 ms pass at member 1 (`tick all 20`)
+    run 100             100 ms pass everywhere, in heartbeats, with `stabilize` after each
     crash 2 [keep]      power loss; `keep` unsynced entries survive by luck
     restart 2           from what its disk holds
     forget 2            a member with its log in memory is restarted
@@ -31,11 +32,18 @@ A transcript is blocks, a blank line between them: commands (a line each, or `;`
     snapshot 2          it saves what is committed; the newest two are kept
     trim 2 7            its log begins at 7, as far as its oldest snapshot allows
     clean 2 7           it lets entries up to 7 go: gaps, valid from its commit index on
+    node 4 / link 4     a member with an empty directory starts / has links to everybody
+    add 1 4 passive [t:i]   ask member 1 that member 4 is added (base t:i: by default what 1 has)
+    promote 1 4 active / demote 1 3 passive / remove 1 3    the same, each with a base if need be
+    wipe 3              its log and its state are deleted, as its core asked
+    members             the newest configuration that each knows, and the newest committed one
     show / floor / log 2 / network / hush / speak
 
-What is observed: every change of role, every commit, truncation, read and finished transfer,
-every snapshot that is asked for or has arrived, every log that begins anew;
-with `speak` also every message. A broken law ends the transcript with its name.
+What is observed: every change of role, every commit, truncation, read and finished transfer, every
+snapshot that is asked for or has arrived, every log that begins anew; every configuration (`1 2
+p3+ r4`: passive and to be promoted, reserve) that counts, that is committed, or that a member is
+told to delete its log by, and every answer to a change; with `speak` also every message. A broken
+law ends the transcript with its name.
 """
 
 from __future__ import annotations
@@ -47,6 +55,7 @@ from copycat.config import RaftOptions
 from copycat.protocol.peer import (
     AppendEntries,
     AppendReply,
+    ConfigurationNotice,
     InstallReply,
     InstallSnapshot,
     LogPosition,
@@ -57,9 +66,14 @@ from copycat.protocol.peer import (
     TimeoutNow,
     VoteReply,
 )
+from copycat.raft.configuration import Configuration
 from copycat.raft.effects import (
+    ChangeFinished,
     Commit,
+    ConfigurationChanged,
+    ConfigurationCommitted,
     Effect,
+    EndDeparture,
     EndShipping,
     PeerRegressed,
     ReadReady,
@@ -71,9 +85,11 @@ from copycat.raft.effects import (
     ShipSnapshot,
     TransferFinished,
     Truncate,
+    Wipe,
 )
 from copycat.raft.events import TransferRequested
-from copycat.types import EntryId, MemberId, ServerState
+from copycat.types import NO_ENTRY, ChangeKind, EntryId, MemberId, MemberType, ServerState
+from tests.raft.changing import text_of
 from tests.raft.cluster import Cluster, Envelope
 
 __all__ = ["run_transcript"]
@@ -152,6 +168,16 @@ class _Runner:
                 self.lines.append(f"{number} ships a snapshot to {peer} floor={min_index}")
             case EndShipping(peer=peer, done=done):
                 self.lines.append(f"{number} {'has shipped' if done else 'stops'} to {peer}")
+            case ConfigurationChanged(configuration=configuration):
+                self.lines.append(f"{number} members {_members(configuration)}")
+            case ConfigurationCommitted(configuration=configuration):
+                self.lines.append(f"{number} committed {_members(configuration)}")
+            case Wipe(configuration=configuration):
+                self.lines.append(f"{number} wipes by {_members(configuration)}")
+            case EndDeparture(peer=peer):
+                self.lines.append(f"{number} is done with {peer}")
+            case ChangeFinished():
+                self.lines.append(f"{number} {_outcome(effect)}")
             case TransferFinished(ok=True):
                 self.lines.append(f"{number} transfer done")
             case TransferFinished(failure=failure, lacks=lacks):
@@ -264,6 +290,12 @@ class _Runner:
             if self.cluster.nodes[member].is_up:
                 self.cluster.tick(member, int(elapsed_ms))
 
+    def do_run(self, elapsed_ms: str) -> None:
+        step_ms = self.cluster.options.heartbeat_interval_ms
+        for _ in range(int(elapsed_ms) // step_ms):
+            self.do_tick("all", str(step_ms))
+            self.do_stabilize()
+
     def do_crash(self, number: str, keep: str = "0") -> None:
         lost = self.cluster.crash(int(number), keep=int(keep))
         self.lines.append(f"{number} lost {lost} entries")
@@ -332,6 +364,46 @@ class _Runner:
         node.gaps = (min(int(last), node.commit_index), node.commit_index)
         self.lines.append(f"{number} gaps up to {node.gaps[0]}, valid from {node.gaps[1]}")
 
+    def do_node(self, number: str) -> None:
+        self.cluster.add_node(int(number))
+
+    def do_link(self, number: str) -> None:
+        for other, node in self.cluster.nodes.items():
+            if node.is_up and other != int(number):
+                self.cluster.reachable(int(number), other)
+                self.cluster.reachable(other, int(number))
+
+    def do_add(self, number: str, member: str, to: str, base: str = "") -> None:
+        self._change(number, ChangeKind.ADD, member, to, base)
+
+    def do_promote(self, number: str, member: str, to: str, base: str = "") -> None:
+        self._change(number, ChangeKind.PROMOTE, member, to, base)
+
+    def do_demote(self, number: str, member: str, to: str, base: str = "") -> None:
+        self._change(number, ChangeKind.DEMOTE, member, to, base)
+
+    def do_remove(self, number: str, member: str, base: str = "") -> None:
+        self._change(number, ChangeKind.REMOVE, member, "inactive", base)
+
+    def _change(self, number: str, kind: ChangeKind, member: str, to: str, base: str) -> None:
+        name = EntryId(*map(int, base.split(":"))) if base else None
+        self.cluster.change(int(number), kind, int(member), MemberType(to), name)
+
+    def do_wipe(self, number: str) -> None:
+        if not self.cluster.wipe(int(number)):
+            self.lines.append(f"{number} has nothing to delete")
+
+    def do_members(self) -> None:
+        for number, node in self.cluster.nodes.items():
+            if node.is_up:
+                raft = node.raft
+                known = _name(raft.known_configuration.entry)
+                bound = ", ".join(each.value for each in raft.eligibility.restrictions)
+                self.lines.append(
+                    f"{number} {_members(raft.configuration)} committed={known}"
+                    f" {raft.own_record.member_type}{f' ({bound})' if bound else ''}"
+                )
+
     def do_floor(self) -> None:
         for number, node in self.cluster.nodes.items():
             if node.is_up:
@@ -351,8 +423,33 @@ class _Runner:
         self.is_speaking = False
 
 
+def _members(configuration: Configuration) -> str:
+    return f"{_name(configuration.entry)} [{text_of(configuration)}]"
+
+
+def _outcome(effect: ChangeFinished) -> str:
+    if effect.refusal is None:
+        return f"change {effect.token} done in {_name(effect.configuration.entry)}"
+    missing = f" without {' '.join(map(str, effect.missing))}" if effect.missing else ""
+    first = f", demote {effect.demote_first} first" if effect.demote_first else ""
+    return f"change {effect.token} refused: {effect.refusal.name}{missing}{first}"
+
+
 def _envelope(item: Envelope) -> str:
     return f"{item.source} -> {item.target} {_describe(item.message)}"
+
+
+def _orders(message: AppendEntries | Replicate) -> str:
+    """What a leader repeats about the members; nothing while they are the founders."""
+    orders = message.orders if isinstance(message, Replicate) else message
+    if orders.configuration == NO_ENTRY:
+        return ""
+    return f" {orders.member_type} since={orders.since} by={_name(orders.configuration)}"
+
+
+def _known(message: AppendReply) -> str:
+    name = message.configuration
+    return "" if name == NO_ENTRY else f" knows={_name(name)}"
 
 
 def _describe(message: object) -> str:
@@ -362,14 +459,15 @@ def _describe(message: object) -> str:
             entries = f"{span.term}:{span.first}..{span.last}" if span.length else "-"
             return (
                 f"AppendEntries request={message.request} prev={_name(message.prev)} "
-                f"entries={entries} commit={message.leader_commit}"
+                f"entries={entries} commit={message.leader_commit}{_orders(message)}"
             )
         case AppendReply(accepted=True):
-            return f"AppendReply request={message.request} match={message.match_index}"
+            known = _known(message)
+            return f"AppendReply request={message.request} match={message.match_index}{known}"
         case AppendReply():
             return (
                 f"AppendReply request={message.request} rejected term={message.term} "
-                f"hint={_name(message.hint)}"
+                f"hint={_name(message.hint)}{_known(message)}"
             )
         case PreVote():
             return f"PreVote term={message.term} last={_name(message.last)}"
@@ -392,6 +490,8 @@ def _describe(message: object) -> str:
             return f"LogPosition term={message.term} last={_name(message.last)}"
         case LogRegressed():
             return f"LogRegressed term={message.term} held={_name(message.acknowledged)}"
+        case ConfigurationNotice():
+            return f"ConfigurationNotice {_name(message.configuration.entry)}"
         case TimeoutNow():
             return f"TimeoutNow term={message.term}"
         case _:

@@ -1,0 +1,156 @@
+"""What each member is to a leader: which entries it is sent, which orders, and when that ends.
+
+Voters are those of the newest configuration, committed or not; who is PASSIVE or a RESERVE counts
+when that is committed (C35). So a member that is being added is sent nothing before its entry is
+committed, and the deletion floor waits for it from the append of the entry on (C31).
+"""
+
+from __future__ import annotations
+
+from copycat.protocol.member_record import ConfigurationRecord
+from copycat.protocol.peer import ConfigurationNotice
+from copycat.raft.configuration import Configuration
+from copycat.raft.effects import EndDeparture, TransferFailure, TransferFinished
+from copycat.raft.leader_state import NEVER_MS, LeaderState
+from copycat.raft.progress import Progress, ProgressState, Scope
+from copycat.raft.state import NOBODY, State, orders_for
+from copycat.types import EntryId, MemberId, MemberType
+
+__all__ = ["end_departure", "follow_members", "on_configuration_committed", "on_older_answer"]
+
+
+def follow_members(raft: State, leader_state: LeaderState) -> None:
+    """Have the progress of each other member and of nobody else, each with its scope and orders,
+    and the timers of a leader that has followers, or of one that has none."""
+    raft.peers = raft.other_members()
+    departing = [peer for peer in leader_state.departing if peer not in raft.peers]
+    leader_state.departing = tuple(departing)
+    raft.peers += leader_state.departing
+    leader_state.replicator.follow_members(raft, raft.peers, raft.now_ms)
+    rows = raft.configurations.above(raft.commit_index)
+    for peer in raft.peers:
+        _follow_member(raft, leader_state, peer, rows)
+    leader_state.limited = tuple(
+        peer for peer, progress in leader_state.progress.items() if not progress.sends_all
+    )
+    target = leader_state.transfer_to
+    if target != NOBODY and not raft.configuration.has_vote(target):
+        failure = TransferFailure.NO_TARGET
+        raft.effects.append(TransferFinished(False, failure, to=target))
+        leader_state.end_transfer()
+    if not raft.peers:
+        leader_state.heartbeat_at_ms = leader_state.check_at_ms = NEVER_MS
+    elif leader_state.heartbeat_at_ms == NEVER_MS:
+        leader_state.heartbeat_at_ms = raft.now_ms + raft.options.heartbeat_interval_ms
+        leader_state.check_at_ms = raft.now_ms + raft.options.election_timeout_ms
+
+
+def _follow_member(
+    raft: State, leader_state: LeaderState, peer: MemberId, rows: list[Configuration]
+) -> None:
+    """rows: the configurations that are not committed, oldest first."""
+    progress = leader_state.progress[peer]
+    committed = raft.committed_configuration
+    orders = orders_for(committed, peer)
+    if _has_new_log(raft, progress, orders.since, is_stateful=_is_stateful(committed, peer)):
+        progress = leader_state.replicator.begin_anew(raft, peer, raft.now_ms)
+    progress.orders = orders
+    progress.is_stateful = any(_is_stateful(each, peer) for each in (committed, *rows))
+    progress.scope, progress.hold_index = _scope_of(committed, rows, peer)
+    progress.sends_all = progress.scope is Scope.ALL
+
+
+def _has_new_log(raft: State, progress: Progress, since: int, *, is_stateful: bool) -> bool:
+    """Whether what the peer acknowledged is of another log than the one that it has now."""
+    if not progress.last_request:
+        return False
+    was_stateful = progress.orders.member_type in {MemberType.ACTIVE, MemberType.PASSIVE}
+    return was_stateful != is_stateful or (is_stateful and progress.orders.since != since)
+
+
+def _is_stateful(configuration: Configuration, peer: MemberId) -> bool:
+    record = configuration.record(peer)
+    return record is not None and record.is_stateful
+
+
+def _scope_of(
+    committed: Configuration, rows: list[Configuration], peer: MemberId
+) -> tuple[Scope, int]:
+    """Which entries `peer` is sent, and where it is held back.
+
+    C34: nobody receives the entry that takes its vote, or its log, before that is committed: with
+    that entry its log may be the newest one, while it can neither lead nor count.
+    """
+    newest = rows[-1] if rows else committed
+    if newest.has_vote(peer):
+        return Scope.ALL, 0
+    before = committed.record(peer)
+    for row in rows:
+        record = row.record(peer)
+        loses_vote = before is not None and before.type is MemberType.ACTIVE
+        is_sent_all = before is not None and before.is_promotable
+        loses_log = is_sent_all and (record is None or not record.is_stateful)
+        if (loses_vote and not row.has_vote(peer)) or loses_log:
+            return Scope.HELD_BACK, row.entry.index
+        before = record
+    record = committed.record(peer)
+    if record is None:
+        is_added = newest.record(peer) is not None
+        return (Scope.NOTHING if is_added else Scope.HEARTBEATS), 0
+    if not record.is_stateful:
+        return Scope.HEARTBEATS, 0
+    promoted = newest.record(peer)
+    is_promotable = promoted is not None and promoted.is_promotable
+    return (Scope.ALL if is_promotable else Scope.COMMITTED), 0
+
+
+# ---- who has heard of the committed configuration -----------------------------------------------
+
+
+def on_configuration_committed(
+    raft: State, leader_state: LeaderState, before: Configuration
+) -> None:
+    """`raft.committed_configuration` is another one than `before` now.
+
+    A member with a log learns this from its log a moment later; the others are sent a notice.
+    """
+    committed = raft.committed_configuration
+    leaving = [peer for peer in before.ids if peer not in committed.ids and peer != raft.member]
+    for peer in leaving:
+        progress = leader_state.progress.get(peer)
+        if progress is None or progress.state is ProgressState.LOST:
+            raft.effects.append(EndDeparture(peer))
+        elif peer not in leader_state.departing:
+            leader_state.departing += (peer,)
+    follow_members(raft, leader_state)
+    for peer, progress in leader_state.progress.items():
+        if progress.scope is Scope.HEARTBEATS:
+            _send_notice(raft, peer, progress)
+        else:
+            progress.notice_at_ms = raft.now_ms + 2 * raft.options.heartbeat_interval_ms
+
+
+def on_older_answer(
+    raft: State, leader_state: LeaderState, peer: MemberId, progress: Progress, name: EntryId
+) -> None:
+    """The newest committed configuration that `peer` has is named `name`, another than the
+    leader's: send it the leader's if that is newer, and soon again if nothing changes (C28)."""
+    if name > raft.committed_configuration.entry:
+        return  # a new leader does not know yet how far its log is committed
+    if progress.scope < Scope.NOTHING and raft.now_ms >= progress.notice_at_ms:
+        _send_notice(raft, peer, progress)
+
+
+def _send_notice(raft: State, peer: MemberId, progress: Progress) -> None:
+    progress.notice_at_ms = raft.now_ms + raft.options.heartbeat_interval_ms
+    committed = raft.committed_configuration
+    record = ConfigurationRecord(committed.entry, 0, committed.members)
+    raft.send(peer, ConfigurationNotice(raft.current_term, raft.member, record))
+
+
+def end_departure(raft: State, leader_state: LeaderState, peer: MemberId) -> None:
+    """`peer`, which is no member any more, knows it or cannot be reached."""
+    leader_state.departing = tuple(each for each in leader_state.departing if each != peer)
+    follow_members(raft, leader_state)
+    if peer not in raft.peers:
+        raft.effects.append(EndDeparture(peer))
