@@ -13,7 +13,6 @@ from copycat.errors import (
     ApplicationError,
     InvariantError,
     SerializationError,
-    VersionMismatchError,
     require,
     unreachable,
 )
@@ -392,11 +391,7 @@ class SessionExecutor:
             case EntryKind.INCARNATION:
                 self._record_incarnation(*envelope.decode_incarnation(payload))
             case EntryKind.CONFIGURATION:
-                raise VersionMismatchError(
-                    f"entry {index} changes who the members of the cluster are: this version of"
-                    " copycat knows no such entries, and nobody may skip one",
-                    hint="run the version of copycat that wrote the entry",
-                )
+                pass  # who is a member is the core's business, and not a part of the state
             case _:
                 unreachable("an entry of this kind cannot be applied", kind=kind)
 

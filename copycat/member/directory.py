@@ -25,6 +25,13 @@ from copycat.errors import (
     require,
 )
 from copycat.member.ballast_file import free_ballast
+from copycat.member.configuration_file import (
+    NOTHING_STORED,
+    ConfigurationFile,
+    StoredConfigurations,
+    is_sole_voter,
+    read_configurations,
+)
 from copycat.member.hard_state import HARD_STATE_FILES, FrozenHardState, HardStateCopy, best_copy
 from copycat.member.identity import Identity, check_identity, read_identity, write_identity
 from copycat.member.markers import (
@@ -39,6 +46,7 @@ from copycat.member.markers import (
 )
 from copycat.member.repair import AnyLog, LogRepair, complete_repair
 from copycat.member.time_note import TimeFile
+from copycat.member.wipe import complete_wipe
 from copycat.storage._native import HardState, NativeLog, open_hard_state, open_log
 from copycat.storage.in_memory import InMemoryLog
 from copycat.storage.interface import HardStateStore
@@ -92,6 +100,10 @@ class MemberDirectory:
         self.snapshots = snapshots
         self.time_file = TimeFile(env, path)
         """The file that holds log time beside the wall clock (C25)."""
+        self.configuration_file = ConfigurationFile(env, path)
+        """The file that holds the newest configurations (C35)."""
+        self.configurations = read_configurations(env, path, has_log=isinstance(log, NativeLog))
+        """What it held when the directory was opened."""
         self.env = env
         """The access to the disk that all files of the directory are opened by."""
         self._resources = resources
@@ -119,45 +131,45 @@ class MemberDirectory:
         whole: bool = False,
         snapshots: _Snapshots = None,
         look: _Look | None = None,
+        first: StoredConfigurations = NOTHING_STORED,
     ) -> Self:
         """Open `path`, or create it on a first start.
 
-        `members`: the founding addresses, in any order. `incarnation_source`: gives 128 random
-        bits; called on a first start only. `boot`: the machine's boot id, or empty. `compress`:
-        see `open_log`. `read_only`: create, lock and repair nothing. `whole`: read every entry
-        first. `snapshots`: opens the snapshot store, on which a repair may build. `look`: `_Look`.
-        DirectoryInUseError, CorruptLogError (F6, F27; of a member alone also F2, F3),
-        FormatVersionError, WrongDirectoryError (F7), DiskError, DiskFullError, ConfigurationError.
+        `members`: the founding addresses, in any order; none of a member that is no founder, and
+        `first` is what that one knows of the cluster. `incarnation_source`: gives 128 random bits,
+        for a first start. `boot`: the machine's boot id, or empty. `compress`: see
+        `open_log`. `read_only`: create, lock and repair nothing. `whole`: read every entry first.
+        `snapshots`: opens the snapshot store, for a repair. `look`: `_Look`. CorruptLogError (F6,
+        F27; of a member alone also F2, F3), WrongDirectoryError (F7), and the other StorageErrors.
         """
         expected = Identity.of(cluster_name, address, members, member)
         promise = partial(write_unsynced_acks, env, path, level, durability, boot)
         with ExitStack() as resources:
-            sizes = (max_segment_size, max_entries_per_segment)
+            sizes = max_segment_size, max_entries_per_segment
             opened = _opener(env, path, *sizes, min_free_space, level, compress)
             if not read_only:
                 look = _lock_and_tidy(env, path, resources, expected, opened, look)
             identity, missing = read_identity(env, path)
             if identity is None:
                 _check_unused(env, path, opened, read_only=read_only)
-                identity = expected.with_incarnation(incarnation_source())
-                return cls._made(env, path, resources, opened, promise, identity, snapshots)
+                new = expected.with_incarnation(incarnation_source())
+                return cls._made(env, path, resources, opened, promise, new, snapshots, first)
             check_identity(identity, expected, path)
             unsynced, copy = read_unsynced_acks(env, path), _readable_hard_state(env, path)
             checked = partial(_checked, env, path, opened, unsynced, level, whole, read_only)
             if read_only:
                 frozen, log = FrozenHardState(copy), _closed_with(resources, checked())
                 return cls(path, identity, frozen, log, env, resources.pop_all())
-            store, alone = _maybe(snapshots), len(members) == 1
+            store, alone = _maybe(snapshots), is_sole_voter(env, path, identity)
             repairs = LogRepair(env, path, store, copy.current_term, sizes, is_alone=alone)
             log = _closed_with(resources, repairs.open(checked), look)
-            again = _rewritten(env, path)
-            write_identity(env, path, identity, missing)
+            again = _rewritten(env, path, identity, missing)
             loss = repairs.remaining_loss(log, again)
             lost = _may_have_lost(unsynced, again, log, boot)
             if not lost:
                 promise()
-            owned = resources.pop_all()
-            return cls(path, identity, again, log, env, owned, lost, loss, snapshots=store)
+            all_open = resources.pop_all()
+            return cls(path, identity, again, log, env, all_open, lost, loss, snapshots=store)
 
     @classmethod
     def _made(
@@ -169,14 +181,23 @@ class MemberDirectory:
         promise: Callable[[], None],
         identity: Identity,
         snapshots: _Snapshots,
+        first: StoredConfigurations,
     ) -> Self:
         """The directory after a first start, which writes the identity last (F27)."""
-        first = _first_hard_state(env, path)
+        hard_state = _first_hard_state(env, path)
         log = _closed_with(resources, opened())
         promise()
+        if first.records:
+            ConfigurationFile(env, path).write(first)
+            identity = identity.with_cluster_incarnation(first.cluster_incarnation)
         write_identity(env, path, identity)
         store, owned = _maybe(snapshots), resources.pop_all()
-        return cls(path, identity, first, log, env, owned, made_now=True, snapshots=store)
+        return cls(path, identity, hard_state, log, env, owned, made_now=True, snapshots=store)
+
+    def record_cluster(self, incarnation: int) -> None:
+        """Store which cluster this is, durably; in any thread (C41). DiskFullError, DiskError."""
+        self.identity = self.identity.with_cluster_incarnation(incarnation)
+        write_identity(self.env, self.path, self.identity)
 
     def regressed(self, lost_upto: EntryId, first_index: int, term: int) -> LostEntries:
         """The record, not yet written, that this directory is an older copy of itself (F8): it
@@ -288,6 +309,7 @@ def _lock_and_tidy(
     unfinished. Returns the check if it is to run again when the log is open."""
     env.make_directory(path)
     resources.callback(env.lock(f"{path}/lock").close)
+    complete_wipe(env, path, expected, has_log=_has_log(env, path))
     if look is not None and _looked(env, path, expected, opened, look):
         look = None
     free_ballast(env, path)
@@ -324,19 +346,23 @@ def _checked(
     whole: bool,
     read_only: bool,
 ) -> AnyLog:
-    """Open the log of a member that has an identity, so its log must exist."""
-    check_level(unsynced, level, path, has_log=_has_log(env, path))
+    """Open the log of a member that has an identity, so its log must exist, unless a leader had
+    this member delete it."""
+    has_log = _has_log(env, path)
+    if has_log or not read_configurations(env, path, has_log=True).is_wiped:
+        check_level(unsynced, level, path, has_log=has_log)
     if whole:
         read_whole(env, path)
     return opened(read_only=read_only)
 
 
-def _rewritten(env: Env, path: str) -> HardState:
+def _rewritten(env: Env, path: str, identity: Identity, missing: tuple[str, ...]) -> HardState:
     """Open the hard state and rewrite it, as C7 demands after an unclean stop. It is done at every
     start, since an earlier start may have failed between the log's recovery and this step, and
-    then closed the log cleanly."""
+    then closed the log cleanly. The missing copies of the identity are written, too."""
     hard_state = open_hard_state(env, path, create=False)
     hard_state.rewrite()
+    write_identity(env, path, identity, missing)
     return hard_state
 
 

@@ -79,7 +79,7 @@ def decode_configuration(data: Buffer, what: str) -> ConfigurationRecord:
         raise ProtocolError(f"{what}: {count} members; there are 1 to {MEMBERS_MAX}")
     members = tuple(_read_member(reader, what) for _ in range(count))
     reader.end()
-    _check(members, what)
+    _check(members, index, what)
     return ConfigurationRecord(EntryId(term, index), incarnation, members)
 
 
@@ -92,7 +92,7 @@ def _read_member(reader: Reader, what: str) -> MemberRecord:
     return MemberRecord(member, kind, reader.text(), since, bool(flags & _IS_PROMOTABLE))
 
 
-def _check(members: tuple[MemberRecord, ...], what: str) -> None:
+def _check(members: tuple[MemberRecord, ...], index: int, what: str) -> None:
     ids = {row.member for row in members}
     if len(ids) < len(members) or 0 in ids:
         raise ProtocolError(f"{what}: a member is listed twice, or has no id")
@@ -100,3 +100,5 @@ def _check(members: tuple[MemberRecord, ...], what: str) -> None:
         raise ProtocolError(f"{what}: none of {len(members)} members is active")
     if any(row.is_promotable and row.type is not MemberType.PASSIVE for row in members):
         raise ProtocolError(f"{what}: a member that is not passive is marked as promotable")
+    if any(row.since > index for row in members):
+        raise ProtocolError(f"{what}: a member is there since an entry behind {index}")

@@ -15,10 +15,13 @@ from typing import NamedTuple, Protocol, assert_never
 import msgspec
 
 from copycat.errors import ResourceError, require
+from copycat.protocol.codec_configuration import encode_configuration
 from copycat.protocol.codec_peer import encode_append, encode_peer
+from copycat.protocol.member_record import ConfigurationRecord
 from copycat.protocol.peer import (
     AppendEntries,
     AppendReply,
+    ConfigurationNotice,
     PeerMessage,
     PreVoteReply,
     VoteReply,
@@ -32,6 +35,7 @@ from copycat.raft.effects import (
     ConfigurationCommitted,
     Content,
     Effect,
+    EndDeparture,
     EndShipping,
     PeerRegressed,
     ReadReady,
@@ -46,9 +50,11 @@ from copycat.raft.effects import (
     Sync,
     TransferFinished,
     Truncate,
+    Wipe,
 )
 from copycat.raft.events import Event, Sent, Unreachable
 from copycat.replica.applier import Applier
+from copycat.replica.configuration_store import ConfigurationStore
 from copycat.replica.host import Host
 from copycat.replica.log_clock import LogClock
 from copycat.replica.proposals import Proposal, ProposalQueue
@@ -59,10 +65,14 @@ from copycat.storage.interface import ReplicaLog
 from copycat.storage.recent_batches import BatchReader
 from copycat.types import EntryKind, MemberId, Span
 
-__all__ = ["Driver", "EntrySender", "RegressionEffect", "SnapshotEffect"]
+__all__ = ["Driver", "EntrySender", "MemberEffect", "RegressionEffect", "SnapshotEffect"]
 
 _LOG = logging.getLogger("copycat.replica")
 
+BACKLOG_MAX = 4096
+"""A member with more committed entries to apply says that it is replaying."""
+
+MemberEffect = ConfigurationChanged | ConfigurationCommitted | EndDeparture | Wipe
 RegressionEffect = PeerRegressed | RecordLoss
 SnapshotEffect = ShipSnapshot | EndShipping | ReceiveSnapshot
 
@@ -74,6 +84,8 @@ class Payload(NamedTuple):
     """Of `Proposed`."""
     batch: Batch | None = None
     """Entries of an AppendEntries, each frame verified."""
+    record: ConfigurationRecord | None = None
+    """What that entry says if it is one configuration."""
 
 
 _EMPTY = Payload()
@@ -133,12 +145,8 @@ class EffectHandler(Protocol):
         """This member has another role, or another leader."""
         ...
 
-    def on_configuration_changed(self, effect: ConfigurationChanged) -> None:
-        """The cluster has other members."""
-        ...
-
-    def on_configuration_committed(self, effect: ConfigurationCommitted) -> None:
-        """This member knows a newer configuration of which it knows that it is committed."""
+    def on_member_effect(self, effect: MemberEffect) -> None:
+        """The cluster has other members, or this member is another one to it."""
         ...
 
     def on_change_finished(self, effect: ChangeFinished) -> None:
@@ -173,6 +181,7 @@ class Driver:
         applier: Applier,
         proposal_queue: ProposalQueue,
         queries: Queries,
+        configurations: ConfigurationStore,
         handler: EffectHandler,
     ) -> None:
         self._raft = raft
@@ -185,6 +194,7 @@ class Driver:
         self._applier = applier
         self._proposal_queue = proposal_queue
         self._queries = queries
+        self._configurations = configurations
         self._handler = handler
         self._events: deque[tuple[Event, Payload]] = deque()
         self._replies: dict[MemberId, AppendReply] = {}
@@ -202,6 +212,7 @@ class Driver:
         *,
         proposals: Sequence[Proposal] = (),
         batch: Batch | None = None,
+        record: ConfigurationRecord | None = None,
     ) -> None:
         """Step the core with `event` and with all that follows from its effects.
 
@@ -209,7 +220,7 @@ class Driver:
         """
         has_payload = proposals or batch is not None
         events = self._events
-        events.append((event, Payload(proposals, batch) if has_payload else _EMPTY))
+        events.append((event, Payload(proposals, batch, record) if has_payload else _EMPTY))
         # The loop of `step_queued`, written again here: one call less for each event.
         while events:
             event, payload = events.popleft()
@@ -264,10 +275,8 @@ class Driver:
                 self._queries.confirmed(effect.token, effect.index)
             case RoleChanged():
                 self._handler.on_role_changed(effect)
-            case ConfigurationChanged():
-                self._handler.on_configuration_changed(effect)
-            case ConfigurationCommitted():
-                self._handler.on_configuration_committed(effect)
+            case ConfigurationChanged() | ConfigurationCommitted() | EndDeparture() | Wipe():
+                self._handler.on_member_effect(effect)
             case ChangeFinished():
                 self._handler.on_change_finished(effect)
             case TransferFinished():
@@ -289,6 +298,8 @@ class Driver:
                 noop = (int(EntryKind.NOOP), 0, 0, 0, 1, b"")
                 batch = encode_batch(span.term, span.first, time_ms, [noop])
                 self._proposal_queue.noop_appended(span.first, time_ms)
+            case Content.CONFIGURATION:
+                batch = self._configuration_batch(effect)
             case Content.RECEIVED:
                 received = payload.batch
                 require(received is not None, "an append of frames that never came")
@@ -296,12 +307,25 @@ class Driver:
                 whole = received.span == span
                 batch = received if whole else received.slice(span.first, span.end)
                 self._clock.entry_appended(batch.last_time_ms)
+                if payload.record is not None and whole:
+                    self._configurations.appended(payload.record)
             case _:
                 assert_never(effect.content)
         require(batch.span == span, "a batch that is not its span", batch=batch.span, span=span)
         _twice(partial(self._log.append, batch))
         self._batch_reader.add(batch)
         self._proposal_queue.appended(span.first, proposals)
+
+    def _configuration_batch(self, effect: Append) -> Batch:
+        """The entry that holds a configuration which this leader made."""
+        configuration = effect.configuration
+        require(configuration is not None, "an entry with a configuration that is not there")
+        assert configuration is not None  # noqa: S101  # for the type checker
+        record = self._configurations.new_record(configuration)
+        self._configurations.appended(record)
+        item = (int(EntryKind.CONFIGURATION), 0, 0, 0, 1, encode_configuration(record))
+        span = effect.span
+        return encode_batch(span.term, span.first, self._clock.stamp_ms(), [item])
 
     def _replicate(self, effect: Replicate) -> None:
         sent = self._entry_sender.ship(
@@ -356,6 +380,11 @@ class Driver:
         # A lost reply is asked for again by the next heartbeat: no event for it.
         if isinstance(message, AppendReply) and self._raft.storage_full:
             message = msgspec.structs.replace(message, storage_full=True)
+        if isinstance(message, AppendReply) and self._is_replaying:
+            message = msgspec.structs.replace(message, is_replaying=True)
+        if isinstance(message, ConfigurationNotice):
+            record = self._configurations.record(message.configuration)
+            message = msgspec.structs.replace(message, configuration=record)
         if isinstance(message, PreVoteReply | VoteReply):
             report = self._clock.report
             message = msgspec.structs.replace(
@@ -365,6 +394,16 @@ class Driver:
                 log_time_term=report.term,
             )
         self._host.send(peer, encode_peer(message), None)
+
+    @property
+    def _is_replaying(self) -> bool:
+        """Whether the state of the machine is not that of the log so far: around gaps (C22), or
+        because much is still to be applied."""
+        last_applied = self._applier.last_applied
+        return (
+            last_applied < self._log.valid_from
+            or self._applier.commit_index - last_applied > BACKLOG_MAX
+        )
 
 
 def _twice(change: Callable[[], None]) -> None:
@@ -393,4 +432,5 @@ def merge_replies(earlier: AppendReply, later: AppendReply) -> AppendReply | Non
         hint=later.hint,
         stable_index=max(earlier.stable_index, later.stable_index),
         configuration=max(earlier.configuration, later.configuration),
+        is_replaying=later.is_replaying,
     )

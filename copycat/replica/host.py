@@ -59,7 +59,8 @@ class Host(Protocol):
 
     def connect(self, peer: MemberId, address: str) -> None:
         """Keep a link to `peer` open from now on: dial `address`, and again whenever the link
-        breaks. The replica hears of it by `Replica.peer_up` and `Replica.peer_down`."""
+        breaks. Nothing happens when that address is dialled already. The replica hears of it by
+        `Replica.peer_up` and `Replica.peer_down`."""
         ...
 
     def disconnect_peer(self, peer: MemberId) -> None:
@@ -106,6 +107,11 @@ class Host(Protocol):
 
     def stop(self, reason: BaseException) -> None:
         """Fail-stop this member: no further promise leaves."""
+        ...
+
+    def restart(self) -> None:
+        """Close this replica and its directory, and start anew from what the directory says: the
+        member has no right to its log and its state any more. No further promise leaves."""
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from copycat.errors import ProtocolError
+from copycat.errors import ProtocolError, VersionMismatchError
 from copycat.protocol.codec_peer import (
     decode_append,
     decode_forward,
@@ -13,9 +13,11 @@ from copycat.protocol.codec_peer import (
     decode_return,
 )
 from copycat.protocol.framing import Frame
+from copycat.protocol.member_record import ConfigurationRecord
 from copycat.protocol.peer import (
     AppendEntries,
     AppendReply,
+    ConfigurationNotice,
     InstallReply,
     PeerMessage,
     PreVoteReply,
@@ -24,10 +26,12 @@ from copycat.protocol.peer import (
 from copycat.protocol.wire import FrameType
 from copycat.raft.core import Raft
 from copycat.raft.events import Received
+from copycat.replica.configuration_store import ConfigurationStore
 from copycat.replica.connections import Route
 from copycat.replica.disk_space import DiskSpace
 from copycat.replica.driver import Driver
 from copycat.replica.host import Inbox
+from copycat.replica.known_configurations import configuration_of, entry_configuration
 from copycat.replica.log_clock import LogClock, TimeReport
 from copycat.replica.requests import RequestRouter
 from copycat.replica.snapshot_receiver import SnapshotReceiver
@@ -69,6 +73,7 @@ class PeerInbound:
         disk_space: DiskSpace,
         snapshot_sender: SnapshotSender,
         snapshot_receiver: SnapshotReceiver,
+        configurations: ConfigurationStore,
     ) -> None:
         self._raft = raft
         self._clock = clock
@@ -79,18 +84,19 @@ class PeerInbound:
         self._disk_space = disk_space
         self._snapshot_sender = snapshot_sender
         self._snapshot_receiver = snapshot_receiver
+        self._configurations = configurations
 
     def receive(self, peer: MemberId, frame: Frame) -> None:
         """One frame from a peer. ProtocolError: the listener closes the connection."""
         match frame.type:
             case FrameType.APPEND_ENTRIES:
                 message, body = decode_append(frame)
-                batch = None
                 if message.span.first < message.span.end:
-                    batch = received_batch(body, message)
+                    self._receive_entries(peer, message, received_batch(body, message))
                 elif body.nbytes:
                     raise ProtocolError(f"{body.nbytes} bytes of entries in an empty span")
-                self._inbox.put(self._on_append_entries, peer, message, batch)
+                else:
+                    self._inbox.put(self._on_append_entries, peer, message, None, None)
             case FrameType.INSTALL_SNAPSHOT:
                 offer, chunk = decode_install(frame)
                 if chunk.nbytes:
@@ -111,16 +117,35 @@ class PeerInbound:
                 else:
                     self._inbox.put(self._on_message, peer, other)
 
+    def _receive_entries(self, peer: MemberId, message: AppendEntries, batch: Batch) -> None:
+        try:
+            record = entry_configuration(batch)
+        except VersionMismatchError as error:
+            self._inbox.put(self._on_unknown_version, message, error)
+            return
+        self._inbox.put(self._on_append_entries, peer, message, batch, record)
+
+    def _on_unknown_version(self, message: AppendEntries, error: VersionMismatchError) -> None:
+        """C47: an entry that nobody may skip. The member stops here, unless no leader sent it."""
+        if message.term >= self._raft.current_term:
+            raise error
+
     def _on_message(self, peer: MemberId, message: PeerMessage) -> None:
         if isinstance(message, AppendReply):
             self._outage.disk_reported(peer, is_full=message.storage_full)
         if isinstance(message, PreVoteReply | VoteReply):
             report = TimeReport(message.wall_ms, message.log_time_ms, message.log_time_term)
             self._clock.reported(peer, report)
+        if isinstance(message, ConfigurationNotice) and message.term >= self._raft.current_term:
+            self._configurations.announced(message.configuration)
         self._driver.step(Received(peer, message))
 
     def _on_append_entries(
-        self, peer: MemberId, message: AppendEntries, batch: Batch | None
+        self,
+        peer: MemberId,
+        message: AppendEntries,
+        batch: Batch | None,
+        record: ConfigurationRecord | None,
     ) -> None:
         if batch is not None and not self._disk_space.admit_span(message.span, batch.nbytes):
             # F12: as if it were a heartbeat at the same place. What it says of the log before
@@ -128,8 +153,11 @@ class PeerInbound:
             first = message.span.first
             empty = Span(message.span.term, first, first)
             message, batch = msgspec.structs.replace(message, span=empty), None
+            record = None
         has_gaps = batch is not None and batch.has_gaps
-        self._driver.step(Received(peer, message, has_gaps), batch=batch)
+        configuration = None if record is None else configuration_of(record)
+        event = Received(peer, message, has_gaps, configuration)
+        self._driver.step(event, batch=batch, record=record)
         raft = self._raft
         # Until this log ends as the leader's does, its entries may be of other leaders, whose
         # log time was behind this one's: it must not lead on with this one's.

@@ -1,8 +1,9 @@
 """Who the members of the cluster are, and who is let in as one of them. Values in, values out.
 
-The core decides who is a member and says so with `ConfigurationChanged`. The table is the only
-place in the replica that remembers it: links, handshake, sessions, refusals and status all read
-the table, so a change of members reaches each of them in one step.
+The core decides who is a member and says so with `ConfigurationChanged` and
+`ConfigurationCommitted`. The table is the only place in the replica that remembers it: links,
+handshake, sessions, refusals and status all read the table, so a change of members reaches each of
+them in one step.
 
 A directory has a random incarnation. The first time that a leader meets a member it commits
 the pair; from then on another incarnation under the same id is a lost disk, and its votes and
@@ -47,21 +48,30 @@ class MemberChanges(NamedTuple):
 
 
 class MemberTable(Mapping[MemberId, str]):
-    """The members and their addresses, by id. `member` is this one.
+    """The members and their addresses, by id. `member` is this one, and listens at `address`,
+    which a member that is in no configuration is told.
 
     As a mapping it is what its readers need most, the address of each member, as of now: whoever
-    is given the table sees each change of it.
+    is given the table sees each change of it. A member that a newer configuration adds is in it
+    at once; one that it removes stays until that is committed (C35).
     """
 
-    def __init__(self, member: MemberId, configuration: Configuration) -> None:
+    def __init__(
+        self,
+        member: MemberId,
+        configuration: Configuration,
+        committed: Configuration | None = None,
+        address: str = "",
+    ) -> None:
         self.member = member
         self.configuration = configuration
-        """It counts a majority of these members."""
-        self.committed = configuration
-        """The newest configuration of which this member knows that it is committed."""
+        """The newest, committed or not: it counts a majority of its voters."""
+        self.committed = configuration if committed is None else committed
+        """The newest that is known to be committed: who is passive or a reserve is so by it."""
         self.cluster_incarnation = 0
-        """128 bits that say which cluster this is (C41); 0 while this member knows none."""
-        self._records = {each.member: each for each in configuration.members}
+        """Which cluster this is (C41); 0 while no configuration entry is committed."""
+        self._address = address
+        self._records = self._all_records()
         self.links: set[MemberId] = set()
         """Peers that this member can write to. Members only, once a change of them is adopted."""
         self.committed_incarnations: dict[MemberId, int] = {}
@@ -69,11 +79,28 @@ class MemberTable(Mapping[MemberId, str]):
         self.greeted_incarnations: dict[MemberId, int] = {}
         """What each peer said last with its Hello; the leader commits those that are new."""
 
+    def _all_records(self) -> dict[MemberId, MemberRecord]:
+        """By id, those of the newest configuration first."""
+        listed = {each.member: each for each in self.configuration.members}
+        for each in self.committed.members:
+            listed.setdefault(each.member, each)
+        return listed
+
     def adopt(self, configuration: Configuration) -> MemberChanges:
-        """The members are those of `configuration` from now on; what is different for links."""
+        """`configuration` is the newest from now on; what is different for links."""
         self.configuration = configuration
+        return self._changes()
+
+    def commit(self, configuration: Configuration) -> MemberChanges:
+        """`configuration` is committed; what is different for links."""
+        self.committed = configuration
+        if configuration.entry >= self.configuration.entry:
+            self.configuration = configuration
+        return self._changes()
+
+    def _changes(self) -> MemberChanges:
         before = self._records
-        after = self._records = {each.member: each for each in configuration.members}
+        after = self._records = self._all_records()
         to_connect = tuple(
             record
             for member, record in after.items()
@@ -105,9 +132,8 @@ class MemberTable(Mapping[MemberId, str]):
         return len(self._records)
 
     def type(self, member: MemberId) -> MemberType:
-        """What `member` is to the cluster; INACTIVE for who is no member."""
-        record = self._records.get(member)
-        return MemberType.INACTIVE if record is None else record.type
+        """What `member` is to the cluster, by what is committed; INACTIVE for who is no member."""
+        return self.committed.type(member)
 
     def address(self, member: MemberId) -> str:
         """Where `member` listens; empty for who is no member, as for nobody."""
@@ -116,7 +142,7 @@ class MemberTable(Mapping[MemberId, str]):
     @property
     def own_address(self) -> str:
         """Where this member listens."""
-        return self._records[self.member].address
+        return _address(self._records, self.member) or self._address
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -155,10 +181,10 @@ class PeerRefused(ProtocolError):
 class Handshake:
     """Judges the Hello of a dialler, and the answer to our own.
 
+    founders: addresses of the founding members, of which this one was one; empty otherwise.
     incarnation: of this directory.  logged: those of all directories as far as the log told at the
     start, committed or not; nothing is applied yet then, and a wiped member that is let in before
-    would help to elect somebody who lacks entries.  cluster_incarnation: 0 while this member knows
-    none.
+    would help to elect somebody who lacks entries.
     """
 
     def __init__(
@@ -166,32 +192,36 @@ class Handshake:
         members: MemberTable,
         *,
         cluster_name: str,
+        founders: tuple[str, ...],
         incarnation: int,
         logged: Mapping[MemberId, int],
         skips: tuple[SkippedEntry, ...] = (),
-        cluster_incarnation: int = 0,
     ) -> None:
         self._members = members
         self._cluster_name = cluster_name
-        self._founders = tuple(sorted(members.addresses))
+        self._founders = tuple(sorted(founders))
         self._incarnation = incarnation
         self._logged = logged
         self._skips = skips
-        self._cluster_incarnation = cluster_incarnation
 
     def hello(self, *, fresh: bool, lost: bool = False) -> Hello:
-        """What this member opens its links with."""
+        """What this member opens its links with.
+
+        fresh: its log never held anything. That says nothing in a cluster whose members changed:
+        a member may have been a reserve, whose log was deleted.
+        """
+        cluster_incarnation = self._members.cluster_incarnation
         return Hello(
             self._cluster_name,
             self._founders,
             self._members.member,
             self._incarnation,
             self._members.own_address,
-            fresh,
+            fresh and not cluster_incarnation,
             PROTOCOL_VERSIONS,
             lost,
             self._skips,
-            self._cluster_incarnation,
+            cluster_incarnation,
         )
 
     def judge(self, hello: Hello) -> MemberId:
@@ -209,7 +239,7 @@ class Handshake:
                 f"{PROTOCOL_VERSIONS[0]} to {PROTOCOL_VERSIONS[1]}"
             )
         self._check_cluster(hello)
-        if hello.member == self._members.member or not self._members.address(hello.member):
+        if hello.member == self._members.member or not self._may_be_heard(hello):
             raise self._wrong(
                 f"{hello.address} with member id {hello.member:032x} is no other member of "
                 f'cluster "{self._cluster_name}"'
@@ -225,20 +255,35 @@ class Handshake:
         self._members.greeted_incarnations[hello.member] = hello.incarnation
         return hello.member
 
+    def _may_be_heard(self, hello: Hello) -> bool:
+        """Whether a Hello is a member's, or of one that may be a member without our knowledge.
+
+        A member of the same cluster is heard whatever the configuration here says: it may be
+        newer there, and its log decides about votes. So is one that was no founder while
+        the cluster has only founders so far: it may be about to join.
+        """
+        if hello.member in self._members:
+            return True
+        if hello.cluster_incarnation:
+            return True  # `_check_cluster` compared it, if this member knows it
+        is_joining = not (hello.members and self._founders)
+        return not self._members.cluster_incarnation and is_joining
+
     def _check_cluster(self, hello: Hello) -> None:
-        """Whether the two mean one cluster, where one name may have been used twice.
+        """Whether the two mean one cluster, where one name may have been used twice (C41).
 
         The incarnation of a cluster says that. While neither side knows one, both are as they were
-        started: the list of founders has to be the same then, with the founder's own address.
+        started: the list of founders has to be the same then, with the founder's own address. Who
+        was no founder has no list.
         """
-        ours, theirs = self._cluster_incarnation, hello.cluster_incarnation
+        ours, theirs = self._members.cluster_incarnation, hello.cluster_incarnation
         if ours and theirs and ours != theirs:
             raise self._wrong(
                 f"{hello.address} is a member of another cluster"
                 f' "{self._cluster_name}" (incarnation {theirs:032x}, that of'
                 f" {self._members.own_address} is {ours:032x})"
             )
-        if ours or theirs:
+        if ours or theirs or not (hello.members and self._founders):
             return
         if hello.members != self._founders:
             raise ConfigurationError(
@@ -252,12 +297,14 @@ class Handshake:
                 f" {self._members.address(hello.member)}"
             )
 
-    def accept(self, frame: Frame) -> MemberId:
-        """A dialler's Hello: who it is. PeerRefused: the frame of it says why."""
+    def accept(self, frame: Frame) -> Hello:
+        """A dialler's Hello, which was found good. PeerRefused: the frame of it says why."""
         try:
-            return self.judge(decode_hello(frame))
+            hello = decode_hello(frame)
+            self.judge(hello)
         except CopycatError as cause:
             raise PeerRefused.of(cause) from cause
+        return hello
 
     def answered(self, peer: MemberId, frame: Frame) -> Reachable:
         """The answer to our Hello on a link to `peer`, as `Replica.peer_up` wants it."""
@@ -297,7 +344,11 @@ class Handshake:
         members = self._members
         known = [(members.member, self._incarnation), *members.greeted_incarnations.items()]
         committed = members.committed_incarnations
-        return [(member, number) for member, number in known if member not in committed]
+        return [
+            (member, number)
+            for member, number in known
+            if member not in committed and member in members
+        ]
 
     @staticmethod
     def _wrong(message: str) -> WrongDirectoryError:

@@ -8,6 +8,11 @@ import msgspec
 
 from copycat.config import RaftOptions, member_id
 from copycat.member.ballast_file import BallastFile
+from copycat.member.configuration_file import (
+    NOTHING_STORED,
+    ConfigurationFile,
+    StoredConfigurations,
+)
 from copycat.member.markers import LostEntries
 from copycat.member.time_note import TimeFile
 from copycat.storage.compaction import CompactionOptions
@@ -24,7 +29,11 @@ class ReplicaOptions(msgspec.Struct, frozen=True, kw_only=True):
     cluster_name: str
     address: str
     members: tuple[str, ...]
-    """Addresses of the voters of configuration 0, this one included."""
+    """Addresses of the voters of configuration 0, this one included; empty for a member that was
+    no founder."""
+    member: MemberId = MemberId(0)
+    """The id of this member, 128 random bits that the host drew, if it was no founder; 0: the id
+    follows from cluster name and address."""
     raft: RaftOptions = RaftOptions()
     session_timeout_ms: int = 5000
     durability: Durability = Durability.FSYNC
@@ -44,6 +53,11 @@ class ReplicaOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Where the operator had the user's code left out; by index (decision 0022)."""
     version: str = ""
     """Of copycat, which a view of this member names."""
+
+    @property
+    def own_id(self) -> MemberId:
+        """The id of this member."""
+        return self.member or member_id(self.cluster_name, self.address)
 
     @property
     def members_by_id(self) -> dict[MemberId, str]:
@@ -76,3 +90,11 @@ class MemberStores(msgspec.Struct, frozen=True, kw_only=True):
     """None when the log is not on a disk (F12)."""
     time_file: TimeFile | None = None
     """Where log time is written down beside the wall clock (C25)."""
+    configuration_file: ConfigurationFile | None = None
+    """Where the newest configurations are written down (C35)."""
+    configurations: StoredConfigurations = NOTHING_STORED
+    """What that file held when the directory was opened."""
+    cluster_incarnation: int = 0
+    """Which cluster this is, as the identity says; 0 while it does not know (C41)."""
+    record_cluster: Callable[[int], None] | None = None
+    """`MemberDirectory.record_cluster`: writes that into the identity."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import assert_never
 
-from copycat.errors import CopycatError, require
+from copycat.errors import CopycatError, IllegalMemberStateError, require
 from copycat.machine.apply_result import ApplyResult, IncarnationRecorded
 from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.client import ClusterRequest, ServerMessage
@@ -20,8 +20,6 @@ from copycat.protocol.codec_peer import encode_hello
 from copycat.protocol.framing import Frame
 from copycat.raft.effects import (
     ChangeFinished,
-    ConfigurationChanged,
-    ConfigurationCommitted,
     EndShipping,
     ReceiveSnapshot,
     RoleChanged,
@@ -41,15 +39,24 @@ from copycat.replica.applier import Applier
 from copycat.replica.cluster_listener import ClusterListener
 from copycat.replica.cluster_requests import ClusterRequests
 from copycat.replica.compaction import CompactionRunner
+from copycat.replica.configuration_store import ConfigurationStore
 from copycat.replica.connections import Connections, Replies, Route
 from copycat.replica.disk_space import DiskSpace
-from copycat.replica.driver import Driver, EntrySender, RegressionEffect, SnapshotEffect
+from copycat.replica.driver import (
+    Driver,
+    EntrySender,
+    MemberEffect,
+    RegressionEffect,
+    SnapshotEffect,
+)
 from copycat.replica.host import Host, Inbox, Lane
 from copycat.replica.inbound import PeerInbound
+from copycat.replica.known_configurations import known_configurations
 from copycat.replica.leadership_transfer import LeadershipTransfer, TransferOutcome
 from copycat.replica.local_requests import LocalRequests
 from copycat.replica.maintenance import Maintenance
 from copycat.replica.members import Handshake, MemberTable, logged_incarnations
+from copycat.replica.membership import Membership
 from copycat.replica.options import MemberStores, ReplicaOptions
 from copycat.replica.proposals import ProposalQueue, WriteStall
 from copycat.replica.queries import Queries
@@ -76,6 +83,7 @@ def handshake_of(
     return Handshake(
         members,
         cluster_name=options.cluster_name,
+        founders=options.members,
         incarnation=incarnation,
         logged=logged_incarnations(log, len(members.addresses)),
         skips=options.skips,
@@ -101,7 +109,8 @@ class Replica:
         now_ms: int,
         wall_ms: int,
     ) -> None:
-        require(options.address in options.members, "a member outside its own list")
+        is_founder = options.address in options.members
+        require(is_founder or not options.members, "a member outside its own list")
         self._options, self._host, self._executor = options, host, executor
         log = stores.log
         self.stopped: BaseException | None = None
@@ -109,9 +118,12 @@ class Replica:
         self._listeners: list[Callable[[ServerState], None]] = []
         self._cluster_listeners: list[ClusterListener] = []
         covered = restore(stores.snapshots, log, executor)
-        raft = self.raft = core_of(options, stores, covered.index, seed)
+        known = known_configurations(options, stores, covered.index)
+        raft = self.raft = core_of(options, stores, known, covered.index, seed)
         self.member, self._log, self._state = raft.member, log, raft.state
-        self.members = MemberTable(raft.member, raft.configuration)
+        self.members = MemberTable(
+            raft.member, raft.configuration, known.committed, options.address
+        )
         clock = self._clock = clock_of(raft, stores, executor.time_ms, now_ms, wall_ms)
         inbox, local_requests = self._inbox, self._local_requests = Inbox(host), LocalRequests()
         replies = self._replies = Replies(host, local_requests)
@@ -127,10 +139,13 @@ class Replica:
         reader = BatchReader(log, recent, options.batch_bytes_max)
         applier = self._applier = Applier(reader, executor.last_applied, options.skips)
         syncs = self._syncs = SyncScheduler(log, stores.hard_state, host, options, stores.ballast)
+        store = self._configurations = ConfigurationStore(
+            raft.member, stores, syncs, known, raft.configuration
+        )
         sender = EntrySender(reader, host)
         # The driver gives effects to parts that step the driver: so it knows them as `self`.
         driver = self._driver = Driver(
-            raft, log, clock, host, reader, sender, syncs, applier, queue, queries, self
+            raft, log, clock, host, reader, sender, syncs, applier, queue, queries, store, self
         )
         self._build_those_that_step(driver, stores)
         for member, number in executor.incarnations.items():
@@ -146,18 +161,13 @@ class Replica:
         recovery = self._recovery = RecoveryStatus(members, raft, log, inbox, driver, stores)
         obstacles = ElectionObstacles(options.address, raft, recovery)
         outage = self.outage = Outage(members, clock, options.raft, obstacles)
+        store, listeners = self._configurations, self._cluster_listeners
+        self._membership = Membership(
+            host, clock, members, store, outage, listeners, self._restart
+        )
         self._transfer = LeadershipTransfer(raft, driver, members)
-        snapshots, executor = stores.snapshots, self._executor
-        sender = self._snapshot_sender = SnapshotSender(
-            raft, clock, host, inbox, driver, snapshots
-        )
-        taker = self._snapshot_taker = SnapshotTaker(
-            raft, log, clock, inbox, syncs, applier, driver, snapshots, executor, options, sender
-        )
-        receiver = SnapshotReceiver(
-            raft, log, clock, inbox, applier, sessions, driver, snapshots, executor, taker, self
-        )
-        self._snapshot_receiver = receiver
+        executor = self._executor
+        sender, taker, receiver = self._build_snapshots(driver, stores)
         compaction = self._compaction = CompactionRunner(
             options, raft, log, clock, host, inbox, syncs, applier, executor, taker, receiver
         )
@@ -185,8 +195,48 @@ class Replica:
             log, clock, inbox, sessions, queue, shake, recovery, taker, compaction, disk, file
         )
         self._inbound = PeerInbound(
-            raft, clock, inbox, driver, requests, outage, disk, sender, receiver
+            raft, clock, inbox, driver, requests, outage, disk, sender, receiver, store
         )
+
+    def _build_snapshots(
+        self, driver: Driver, stores: MemberStores
+    ) -> tuple[SnapshotSender, SnapshotTaker, SnapshotReceiver]:
+        """What sends, takes and receives snapshots."""
+        raft, log, clock, inbox = self.raft, self._log, self._clock, self._inbox
+        applier, snapshots, executor = self._applier, stores.snapshots, self._executor
+        store = self._configurations
+        sender = self._snapshot_sender = SnapshotSender(
+            raft, clock, self._host, inbox, driver, snapshots
+        )
+        taker = self._snapshot_taker = SnapshotTaker(
+            raft,
+            log,
+            clock,
+            inbox,
+            self._syncs,
+            applier,
+            driver,
+            snapshots,
+            executor,
+            self._options,
+            sender,
+            store,
+        )
+        receiver = self._snapshot_receiver = SnapshotReceiver(
+            raft,
+            log,
+            clock,
+            inbox,
+            applier,
+            self._sessions,
+            driver,
+            snapshots,
+            executor,
+            taker,
+            self,
+            store,
+        )
+        return sender, taker, receiver
 
     def _build_cluster_requests(self, driver: Driver) -> ClusterRequests:
         return ClusterRequests(
@@ -215,7 +265,10 @@ class Replica:
 
     def accept_peer(self, frame: Frame) -> tuple[MemberId, bytes]:
         """A dialler's Hello: who it is, and the Hello that answers it. Raises PeerRefused."""
-        return self._handshake.accept(frame), self.hello()
+        hello = self._handshake.accept(frame)
+        if hello.member not in self.members:
+            self._inbox.put(self._membership.greeted, hello)
+        return hello.member, self.hello()
 
     def check_hello(self, peer: MemberId, frame: Frame) -> Reachable:
         """The answer to our Hello on a link to `peer`, as `peer_up` wants it."""
@@ -263,6 +316,14 @@ class Replica:
             self.stopped = cause
             self._host.stop(cause)
 
+    def _restart(self) -> None:
+        """This member has no right to its log and its state any more: the next start deletes
+        them, and until then nothing is said."""
+        if self.stopped is None:
+            address = self._options.address
+            self.stopped = IllegalMemberStateError(f"{address} deletes its log and its state")
+            self._host.restart()
+
     def transfer_leadership(self, to: MemberId, done: Callable[[TransferOutcome], None]) -> None:
         """Hand leadership to `to`, or to the best follower when 0; `done(outcome)` in a turn."""
         self._inbox.put(self._transfer.ask, to, done)
@@ -301,6 +362,7 @@ class Replica:
             self._inbox.take()
             self._snapshot_sender.advance(now_ms)
             self._cluster_requests.advance(now_ms)
+            self._membership.advance(now_ms)
             self._disk_space.update_write_stall()
             self._propose()
             self._ask_reads()
@@ -320,6 +382,7 @@ class Replica:
             self._syncs.due_ms,
             self._snapshot_sender.due_ms,
             self._cluster_requests.due_ms,
+            self._membership.due_ms,
         )
 
     def _step(self, event: Event) -> None:
@@ -426,19 +489,9 @@ class Replica:
 
     # ---- leadership ----------------------------------------------------------------------
 
-    def on_configuration_changed(self, effect: ConfigurationChanged) -> None:
+    def on_member_effect(self, effect: MemberEffect) -> None:
         """See `EffectHandler`."""
-        changes = self.members.adopt(effect.configuration)
-        for peer in changes.to_disconnect:
-            self._host.disconnect_peer(peer)
-        for record in changes.to_connect:
-            self._host.connect(record.member, record.address)
-
-    def on_configuration_committed(self, effect: ConfigurationCommitted) -> None:
-        """See `EffectHandler`."""
-        self.members.committed = effect.configuration
-        for listener in self._cluster_listeners:
-            listener.configuration_committed(effect.configuration)
+        self._membership.execute(effect, leads=self.raft.state is ServerState.LEADER)
 
     def on_change_finished(self, effect: ChangeFinished) -> None:
         """See `EffectHandler`."""
@@ -473,6 +526,7 @@ class Replica:
             self._proposal_queue.step_down()
             self._queries.step_down()
             self._cluster_requests.step_down()
+            self._membership.stepped_down()
         if self.outage.leader_changed(effect.leader):
             self._requests.forwarded_requests.fail_all(leader)
         if effect.state is ServerState.LEADER:

@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from copycat.config import member_id
 from copycat.errors import ConfigurationError, CorruptLogError, StorageError
 from copycat.machine.session_executor import SessionExecutor
-from copycat.raft.configuration import Configuration
 from copycat.raft.core import Raft
 from copycat.raft.initial_state import InitialState
 from copycat.raft.term_index import TermIndex
+from copycat.replica.known_configurations import KnownConfigurations
 from copycat.replica.log_clock import LogClock, last_time_ms
 from copycat.replica.options import MemberStores, ReplicaOptions
 from copycat.storage.interface import ReplicaLog
@@ -164,15 +163,21 @@ def goes_on_from(replica_log: ReplicaLog, entry: EntryId) -> bool:
     return terms.term_at(entry.index) == entry.term
 
 
-def core_of(options: ReplicaOptions, stores: MemberStores, covered: int, seed: int) -> Raft:
+def core_of(
+    options: ReplicaOptions,
+    stores: MemberStores,
+    known: KnownConfigurations,
+    covered: int,
+    seed: int,
+) -> Raft:
     """The core over the log and the hard state as they were opened.
 
     covered: index of the snapshot that was installed; 0 for none.
     """
     log, hard_state, lost_entries = stores.log, stores.hard_state, stores.lost_entries
     return Raft(
-        member_id(options.cluster_name, options.address),
-        Configuration.bootstrap(options.members_by_id),
+        options.own_id,
+        known.first,
         options.raft,
         InitialState(
             current_term=hard_state.current_term,
@@ -183,6 +188,8 @@ def core_of(options: ReplicaOptions, stores: MemberStores, covered: int, seed: i
             before=log.before,
             snapshot_index=covered,
             oldest_snapshot_index=0 if stores.snapshots is None else stores.snapshots.oldest_index,
+            configurations=known.rows,
+            stored_configuration=known.stored,
             fresh=stores.fresh,
             lost=stores.lost,
             lost_upto=NO_ENTRY if lost_entries is None else lost_entries.lost_upto,

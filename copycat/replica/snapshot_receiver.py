@@ -23,13 +23,16 @@ from copycat.errors import (
 )
 from copycat.machine.session_executor import SessionExecutor
 from copycat.machine.sessions import SessionRow
+from copycat.protocol.codec_configuration import decode_configuration
 from copycat.protocol.peer import InstallReply, InstallSnapshot
 from copycat.raft.core import Raft
 from copycat.raft.effects import ReceiveSnapshot
 from copycat.raft.events import LeaderHeard, SnapshotInstalled
 from copycat.replica.applier import Applier
+from copycat.replica.configuration_store import ConfigurationStore
 from copycat.replica.driver import Driver
 from copycat.replica.host import Inbox, Lane
+from copycat.replica.known_configurations import configuration_of
 from copycat.replica.log_clock import LogClock
 from copycat.replica.restore import SnapshotSource, source_of
 from copycat.replica.session_index import SessionIndex
@@ -89,6 +92,7 @@ class SnapshotReceiver:
         executor: SessionExecutor,
         taker: SnapshotTaker,
         incarnations: IncarnationRecorder,
+        configurations: ConfigurationStore,
     ) -> None:
         self._raft = raft
         self._log = log
@@ -102,6 +106,7 @@ class SnapshotReceiver:
         self._source = source_of(executor)
         self._taker = taker
         self._incarnations = incarnations
+        self._configurations = configurations
         self._reception: Reception | None = None
         self._writes = 0
         """Chunks that are being written."""
@@ -246,7 +251,7 @@ class SnapshotReceiver:
         snapshot = whole.snapshot
         if self._raft.commit_index >= snapshot.entry.index:
             # Entries were quicker. It is as good as one that was taken here.
-            self._tell(offer)
+            self._tell(offer, snapshot)
             self._taker.keep(store.admit(snapshot))
             return
         if not self._has_room(snapshot.entry):
@@ -278,17 +283,23 @@ class SnapshotReceiver:
         self._clock.installed(snapshot.time_ms)
         self._sessions.load(rows)
         stale = store.supersede(snapshot)
-        self._tell(offer)
+        self._tell(offer, snapshot)
         for member, incarnation in self._executor.incarnations.items():
             self._incarnations.record_incarnation(member, incarnation)
         self._taker.keep(stale)
         log.info("a snapshot of the leader was installed: %d entries", snapshot.entry.index)
 
-    def _tell(self, offer: _Offer) -> None:
+    def _tell(self, offer: _Offer, snapshot: Snapshot) -> None:
         """The core makes the log fit, and answers the leader."""
         self._end()
-        message = offer.message
-        self._driver.step(SnapshotInstalled(offer.sender, message.request, message.entry))
+        message, configuration = offer.message, None
+        if snapshot.configuration:
+            what = f"the configuration in a snapshot of {snapshot.entry.index} entries"
+            record = decode_configuration(snapshot.configuration, what)
+            self._configurations.announced(record)
+            configuration = configuration_of(record)
+        event = SnapshotInstalled(offer.sender, message.request, message.entry, configuration)
+        self._driver.step(event)
 
 
 def _ignore(_: None) -> None:

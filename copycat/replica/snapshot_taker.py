@@ -24,6 +24,7 @@ from copycat.machine.session_executor import SessionExecutor
 from copycat.raft.core import Raft
 from copycat.raft.events import Compacted, OldestSnapshotChanged
 from copycat.replica.applier import Applier
+from copycat.replica.configuration_store import ConfigurationStore
 from copycat.replica.driver import Driver
 from copycat.replica.host import Inbox, Lane
 from copycat.replica.log_clock import LogClock
@@ -71,6 +72,7 @@ class SnapshotTaker:
         executor: SessionExecutor,
         options: ReplicaOptions,
         sender: SnapshotSender,
+        configurations: ConfigurationStore,
     ) -> None:
         self._raft = raft
         self._log = log
@@ -84,6 +86,7 @@ class SnapshotTaker:
         self._threshold = options.snapshot_threshold
         self._driver = driver
         self._sender = sender
+        self._configurations = configurations
         self._is_busy = False
         self._begun_index = 0
         """What the snapshot covers at least that is on its way to the disk; 0: none is."""
@@ -177,6 +180,8 @@ class SnapshotTaker:
         self._begun_ms = self._clock.now_ms
         # No slice starts between the outstanding one and this work.
         entry = self._raft.terms.entry_at(dispatched_index)
+        in_force = self._raft.configurations.at(dispatched_index)
+        configuration = self._configurations.encoded(in_force)
         executor = self._executor
 
         def take() -> _TakeResult:
@@ -187,7 +192,12 @@ class SnapshotTaker:
                 entry=entry,
             )
             try:
-                return store.begin(entry, time_ms=executor.time_ms, write=source.write_snapshot)
+                return store.begin(
+                    entry,
+                    time_ms=executor.time_ms,
+                    write=source.write_snapshot,
+                    configuration=configuration,
+                )
             except (SerializationError, StorageError) as error:
                 return error
 

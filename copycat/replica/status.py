@@ -322,6 +322,10 @@ class Outage:
         """A frame of this peer arrived."""
         self._received_ms[peer] = self._clock.now_ms
 
+    def received_ms(self, peer: MemberId) -> int:
+        """When a frame of this peer arrived last; 0 for none."""
+        return self._received_ms.get(peer, 0)
+
     def link_up(self, peer: MemberId) -> None:
         """The link to this peer is open."""
         self._members.links.add(peer)

@@ -6,11 +6,15 @@ The hard state is not queued behind data (C9), and it is synced in every mode.
 Durability "fsync" answers the core when the disk did. The two weaker modes answer as soon as
 the bytes are written: what the core then calls durable is what this process wrote (C1), and the
 log alone knows what was synced (docs/decisions/0016).
+
+A configuration is on the disk, in a file of its own, before its entry is acknowledged, in every
+mode (C35): the next sync writes that file first, and no mode answers the core before that sync.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from copycat.errors import require, unreachable
 from copycat.member.ballast_file import BallastFile
@@ -24,6 +28,18 @@ from copycat.types import Durability
 __all__ = ["SyncScheduler"]
 
 _NEVER_MS = 1 << 62
+
+
+class _WritingTicket:
+    """A sync that first writes a file. Both may be done again after a ResourceError."""
+
+    def __init__(self, write: Callable[[], None], ticket: SyncTicket) -> None:
+        self._write = write
+        self._ticket = ticket
+
+    def run(self) -> None:
+        self._write()
+        self._ticket.run()
 
 
 class SyncScheduler:
@@ -45,7 +61,12 @@ class SyncScheduler:
         self._sync_interval_ms = options.sync_interval_ms
         self._ballast = ballast
         self._pending_sync = 0
-        self._syncing: tuple[int, SyncTicket] | None = None
+        self._syncing: tuple[int, SyncTicket, SyncTicket] | None = None
+        """Ticket of the core, of the log, and what the host runs."""
+        self._write: tuple[Callable[[], None], Callable[[], None]] | None = None
+        """What the next sync does first, and who hears of its end."""
+        self._writing: Callable[[], None] | None = None
+        """Who hears of the end of the sync under way, if it writes a file."""
         self._is_layout_sync_pending = False
         self._is_full_sync_pending = False
         self._written = 0
@@ -70,6 +91,12 @@ class SyncScheduler:
         if self._durability is Durability.INTERVAL:
             self.due_ms = min(self.due_ms, self._now_ms + self._sync_interval_ms)
 
+    def request_write(self, write: Callable[[], None], done: Callable[[], None]) -> None:
+        """Call `write`, in the sync thread or in the turn, before the core hears `Synced` of
+        anything that is appended from now on; then `done`, in a turn. A later request replaces one
+        that has not begun: its `done` is called for both. Errors of `write` stop the member."""
+        self._write = write, done
+
     def request_layout_sync(self) -> None:
         """Files of the log were replaced: once a sync made that durable, the old ones are
         deleted."""
@@ -88,6 +115,8 @@ class SyncScheduler:
         """A sync is wanted and none runs."""
         if self._syncing is not None:
             return False
+        if self._write is not None:
+            return True
         if self._is_full_sync_pending or (self._is_layout_sync_pending and self._log.wants_sync()):
             return True
         match self._durability:
@@ -101,10 +130,13 @@ class SyncScheduler:
     def start_sync(self) -> None:
         """Hand the wanted sync to the host; it may come back before this returns, queued."""
         require(self.sync_is_due, "no sync is due")
-        if self._ballast is not None and self._log.wants_sync():
+        if self._ballast is not None and (self._log.wants_sync() or self._write is not None):
             self._ballast.make_room_for_manifest()
-        ticket = self._log.begin_sync()
-        self._syncing = (self._pending_sync, ticket)
+        log_ticket = ticket = self._log.begin_sync()
+        if self._write is not None:
+            write, self._writing = self._write
+            self._write, ticket = None, _WritingTicket(write, log_ticket)
+        self._syncing = (self._pending_sync, log_ticket, ticket)
         self._pending_sync = 0
         self._is_layout_sync_pending = self._is_full_sync_pending = False
         self.due_ms = _NEVER_MS
@@ -126,21 +158,29 @@ class SyncScheduler:
     @property
     def has_completed(self) -> bool:
         """Some ticket came back, or was answered by the write alone, and waits for a turn."""
-        return bool(self._completed) or self._written > 0
+        return bool(self._completed) or self._has_written
+
+    @property
+    def _has_written(self) -> bool:
+        """In a weaker mode: what was written may be answered now."""
+        return self._written > 0 and self._write is None and self._writing is None
 
     def take_completed(self) -> list[Synced | Saved]:
         """Publish what came back to the log and the hard state; the core's events for it."""
         events: list[Synced | Saved] = []
-        if self._written:
+        if self._has_written:
             events.append(Synced(self._written, self._log.durable_index))
             self._written = 0
         while self._completed:
             ticket = self._completed.popleft()
-            if self._syncing is not None and ticket is self._syncing[1]:
+            if self._syncing is not None and ticket is self._syncing[2]:
                 self._log.end_sync(self._syncing[1])
                 if self._syncing[0]:
                     events.append(Synced(self._syncing[0]))
                 self._syncing = None
+                done, self._writing = self._writing, None
+                if done is not None:
+                    done()
             elif self._saving is not None and ticket is self._saving[1]:
                 self._hard_state.end_save(self._saving[1])
                 events.append(Saved(self._saving[0].ticket))

@@ -52,14 +52,21 @@ class AsyncHost:
     """Implements `copycat.replica.host.Host` for one replica in the running loop.
 
     name: of the member, for the names of threads. on_stop: called once, with the cause, when the
-    member must stop because it cannot go on correctly.
+    member must stop because it cannot go on correctly. on_restart: called instead when it is to
+    start anew, without its log.
     """
 
     def __init__(
-        self, name: str, on_stop: Callable[[BaseException], None], *, compaction_threads: int = 1
+        self,
+        name: str,
+        on_stop: Callable[[BaseException], None],
+        on_restart: Callable[[], None],
+        *,
+        compaction_threads: int = 1,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_stop = on_stop
+        self._on_restart = on_restart
         self._mailbox = Mailbox(self._loop, self._after_mailbox)
         self._sync_worker = self._worker(f"copycat-sync-{name}", retries=True)
         self._save_worker = self._worker(f"copycat-save-{name}", retries=True)
@@ -114,6 +121,10 @@ class AsyncHost:
 
     def connect(self, peer: MemberId, address: str) -> None:
         """See `Host.connect`."""
+        link = self.peer_links.get(peer)
+        if link is not None and link.address == address:
+            return
+        self.disconnect_peer(peer)
         self.peer_links[peer] = Link(peer, address, self, self.replica)
 
     def disconnect_peer(self, peer: MemberId) -> None:
@@ -325,6 +336,13 @@ class AsyncHost:
             return
         self._halt()
         self._on_stop(reason)
+
+    def restart(self) -> None:
+        """See `Host.restart`: from now on nothing is sent."""
+        if self.is_stopped:
+            return
+        self._halt()
+        self._on_restart()
 
     def _halt(self) -> None:
         self.is_stopped = True

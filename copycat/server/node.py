@@ -65,11 +65,16 @@ def _set_answer(done: asyncio.Future[object], answer: ServerMessage) -> None:
 class Node:
     """One start of a member, from `listen` to `close`.
 
-    failed: called once, with the cause, when the member stops by itself.
+    failed: called once, with the cause, when the member stops by itself.  restarts: called once
+    when this start ends because the member is to start anew, without its log.
     """
 
     def __init__(
-        self, options: ServerOptions, storage: Storage, failed: Callable[[BaseException], None]
+        self,
+        options: ServerOptions,
+        storage: Storage,
+        failed: Callable[[BaseException], None],
+        restarts: Callable[[], None],
     ) -> None:
         self._options = options
         self._storage = storage
@@ -79,7 +84,7 @@ class Node:
         self._started_member: StartedMember | None = None
         self._status_log: StatusLog | None = None
         threads = storage.compaction_threads
-        self.host = AsyncHost(options.name, self._on_failure, compaction_threads=threads)
+        self.host = AsyncHost(options.name, self._on_failure, restarts, compaction_threads=threads)
         self._awaited_answers: set[asyncio.Future[object]] = set()
         self._is_closed = False
         self.is_started = False

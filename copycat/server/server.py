@@ -163,6 +163,7 @@ class CopycatServer(Generic[S]):
         self._failure: BaseException | None = None
         self._stopped: asyncio.Event | None = None
         self._close_task: asyncio.Task[None] | None = None
+        self._restart_task: asyncio.Task[None] | None = None
 
     # --- what it is ---------------------------------------------------------------------------
 
@@ -271,7 +272,7 @@ class CopycatServer(Generic[S]):
             if self._close_task is not None:  # a shutdown is still under way
                 await asyncio.shield(self._close_task)
             if self._node is None:
-                node = Node(self._options, self._storage, self._on_failure)
+                node = Node(self._options, self._storage, self._on_failure, self._on_restart)
                 try:
                     self._options = await node.listen()
                 except BaseException:
@@ -461,6 +462,26 @@ class CopycatServer(Generic[S]):
             callback()
         else:
             self._loop_thread.call_back(_call, callback)
+
+    def _on_restart(self) -> None:
+        """The member became a reserve, or is none any more: it starts anew without its log."""
+        if self._close_task is None and self._node is not None:
+            restarting = self._restart(self._node)
+            self._restart_task = asyncio.get_running_loop().create_task(restarting)
+
+    async def _restart(self, node: Node) -> None:
+        async with self._opening:
+            if self._node is not node:  # it is shut down meanwhile
+                return
+            try:
+                await node.close()
+                self._node = again = Node(
+                    self._options, self._storage, self._on_failure, self._on_restart
+                )
+                await again.listen()
+                await self._start(again, ())
+            except Exception as cause:  # noqa: BLE001  (nobody awaits this task)
+                self._on_failure(cause)
 
     def _on_failure(self, cause: BaseException) -> None:
         """The member stopped by itself: log the reason, and close everything."""

@@ -128,6 +128,10 @@ def _replica(
         snapshots=directory.snapshots,
         ballast=ballast,
         time_file=directory.time_file,
+        configuration_file=directory.configuration_file,
+        configurations=directory.configurations,
+        cluster_incarnation=directory.identity.cluster_incarnation,
+        record_cluster=directory.record_cluster,
     )
     return Replica(
         msgspec.structs.replace(replica_options(options, storage, founders), skips=loaded.skips),

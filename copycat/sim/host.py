@@ -197,6 +197,10 @@ class SimHost:
                 regressed=directory.regressed,
                 snapshots=snapshots,
                 time_file=directory.time_file,
+                configuration_file=directory.configuration_file,
+                configurations=directory.configurations,
+                cluster_incarnation=directory.identity.cluster_incarnation,
+                record_cluster=directory.record_cluster,
             )
             self.replica = Replica(
                 self.options,
@@ -222,6 +226,12 @@ class SimHost:
         self._observer.started(self)
         self.replica.connect_peers()
         self.wake()
+
+    def restart(self) -> None:
+        """The member starts anew because it has no right to its log any more."""
+        self._down("log")
+        self.disk.lose_process()
+        self.start()
 
     def lose_power(self) -> None:
         """Everything stops here; unsynced writes are kept, lost or torn."""
@@ -456,3 +466,8 @@ class ProcessHost:
     def stop(self, reason: BaseException) -> None:
         if self._is_current:
             self._host.stop(reason)
+
+    def restart(self) -> None:
+        if self._is_current:
+            self._process = -1  # nothing that this process says is heard any more
+            self._host.soon(0, self._host.restart)

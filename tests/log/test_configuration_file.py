@@ -15,7 +15,12 @@ from copycat.errors import (
     VersionMismatchError,
 )
 from copycat.member.checked_file import seal
-from copycat.member.configuration_file import CONFIGURATION_FILE, ConfigurationFile
+from copycat.member.configuration_file import (
+    CONFIGURATION_FILE,
+    NOTHING_STORED,
+    ConfigurationFile,
+    StoredConfigurations,
+)
 from copycat.member.identity import IDENTITY_FILES, Identity, read_identity, write_identity
 from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
 from copycat.storage import FaultEnv
@@ -30,6 +35,10 @@ FIRST = ConfigurationRecord(EntryId(2, 9), 77, (A, B))
 SECOND = ConfigurationRecord(EntryId(3, 12), 77, (A, B._replace(is_promotable=True)))
 
 
+def stored(*records: ConfigurationRecord, is_wiped: bool = False) -> StoredConfigurations:
+    return StoredConfigurations(records, is_wiped)
+
+
 def made() -> tuple[FaultEnv, ConfigurationFile]:
     env = FaultEnv()
     env.make_directory(PATH)
@@ -38,47 +47,47 @@ def made() -> tuple[FaultEnv, ConfigurationFile]:
 
 def test_what_was_written_is_there_after_a_power_cut() -> None:
     env, file = made()
-    assert file.read() == ()
-    for records in ((FOUNDERS, FIRST), (FOUNDERS, FIRST, SECOND), (SECOND,)):
-        file.write(records)
+    assert file.read() == NOTHING_STORED
+    for each in (stored(FOUNDERS, FIRST), stored(FIRST, SECOND), stored(SECOND, is_wiped=True)):
+        file.write(each)
         env.crash(1)
-        assert file.read() == records
+        assert file.read() == each
 
 
 @pytest.mark.parametrize("operations", range(8))
 def test_c35_a_power_cut_leaves_the_old_or_the_new(operations: int) -> None:
     env, file = made()
-    file.write((FOUNDERS, FIRST))
+    old, new, is_written = stored(FOUNDERS, FIRST), stored(FIRST, SECOND), True
+    file.write(old)
     env.stop_after(operations)
-    new, is_written = (FOUNDERS, FIRST, SECOND), True
     try:
         file.write(new)
     except DiskError:
         is_written = False
     env.crash(operations)
     env.stop_after(1 << 62)
-    assert file.read() in ((new,) if is_written else ((FOUNDERS, FIRST), new))
+    assert file.read() in ((new,) if is_written else (old, new))
 
 
 @pytest.mark.parametrize(("operation", "error"), [("create", "ENOSPC"), ("sync", "EIO")])
 def test_a_disk_that_does_not_take_it_leaves_what_was_there(operation: str, error: str) -> None:
     env, file = made()
-    file.write((FIRST,))
+    file.write(stored(FIRST))
     env.fail(operation, 1, error)
     with pytest.raises(DiskFullError if error == "ENOSPC" else DiskError):
-        file.write((FIRST, SECOND))
-    assert file.read() == (FIRST,)
+        file.write(stored(FIRST, SECOND))
+    assert file.read() == stored(FIRST)
 
 
 def test_any_byte_that_is_wrong_is_noticed() -> None:
     env, file = made()
-    file.write((FOUNDERS, FIRST, SECOND))
+    file.write(stored(FOUNDERS, FIRST, SECOND))
     for offset in range(env.size(FILE)):
         env.corrupt(FILE, offset, 0x10)
         with pytest.raises(CorruptLogError):
             file.read()
         env.corrupt(FILE, offset, 0x10)
-    assert file.read() == (FOUNDERS, FIRST, SECOND)
+    assert file.read() == stored(FOUNDERS, FIRST, SECOND)
 
 
 def test_c47_a_newer_version_is_named() -> None:
@@ -87,18 +96,26 @@ def test_c47_a_newer_version_is_named() -> None:
     with pytest.raises(FormatVersionError, match="version 2"):
         file.read()
     later = (2).to_bytes(2, "little") + b"later"
-    env.replace_file(FILE, seal(b"COPYCNF\0", 1, len(later).to_bytes(4, "little") + later))
+    env.replace_file(
+        FILE, seal(b"COPYCNF\0", 1, bytes(4) + len(later).to_bytes(4, "little") + later)
+    )
     with pytest.raises(VersionMismatchError, match="version 2"):
         file.read()
 
 
 def test_what_is_no_list_of_configurations_is_damage() -> None:
     env, file = made()
-    for body in (b"", b"\xff\xff\xff\xff", b"\1\0\0\0x"):
+    for body in (
+        b"",
+        bytes(4),
+        b"\2\0\0\0",
+        bytes(4) + b"\xff\xff\xff\xff",
+        bytes(4) + b"\1\0\0\0x",
+    ):
         env.replace_file(FILE, seal(b"COPYCNF\0", 1, body))
         with pytest.raises(CorruptLogError):
             file.read()
-    file.write((SECOND, FIRST))
+    file.write(stored(SECOND, FIRST))
     with pytest.raises(CorruptLogError, match="not in order"):
         file.read()
 

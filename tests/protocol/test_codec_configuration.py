@@ -61,6 +61,7 @@ def test_they_round_trip(name: str) -> None:
 def test_any_configuration_round_trips(
     rows: list[MemberRecord], incarnation: int, index: int
 ) -> None:
+    index = max(index, *(row.since for row in rows), 0)
     rows = [*rows, MemberRecord(MemberId(0xA << 124), MemberType.ACTIVE, "a:1")]
     if len({row.member for row in rows}) < len(rows):
         rows = rows[:1]
@@ -94,6 +95,7 @@ def test_every_byte_too_few_or_too_many_is_an_error() -> None:
         ((ACTIVE._replace(member=MemberId(0)),), "no id"),
         ((RESERVE,), "none of 1 members is active"),
         ((ACTIVE._replace(is_promotable=True),), "marked as promotable"),
+        ((ACTIVE._replace(since=2),), "since an entry behind 1"),
     ],
 )
 def test_what_is_no_configuration_is_refused(rows: tuple[MemberRecord, ...], word: str) -> None:

@@ -150,6 +150,9 @@ class FakeHost:
     def stop(self, reason: BaseException) -> None:
         self.stopped = reason
 
+    def restart(self) -> None:
+        self.calls.append("restart")
+
 
 class Node:
     """A replica, its host, and shorthand for what tests do with them."""

@@ -43,7 +43,7 @@ def test_a_target_without_a_vote_is_named_with_the_reason() -> None:
     ]
     for effect in adopt(raft, Configuration.from_members(members)):
         assert isinstance(effect, ConfigurationChanged)
-        leader.replica.on_configuration_changed(effect)
+        leader.replica.on_member_effect(effect)
     (outcome,) = asked(leader, heir.member)
     assert outcome.failure is TransferFailure.NO_TARGET
     assert outcome.why == (

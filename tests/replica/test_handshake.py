@@ -29,12 +29,10 @@ CONFIGURATION = Configuration.bootstrap({IDS[address]: address for address in AD
 def handshake(
     address: str, cluster_incarnation: int = 0, logged: dict[MemberId, int] | None = None
 ) -> Handshake:
+    members = MemberTable(IDS[address], CONFIGURATION)
+    members.cluster_incarnation = cluster_incarnation
     return Handshake(
-        MemberTable(IDS[address], CONFIGURATION),
-        cluster_name="test",
-        incarnation=7,
-        logged=logged or {},
-        cluster_incarnation=cluster_incarnation,
+        members, cluster_name="test", founders=ADDRESSES, incarnation=7, logged=logged or {}
     )
 
 
@@ -111,3 +109,59 @@ def test_an_answer_of_somebody_else_is_not_the_peers() -> None:
     assert mine.answered(IDS["b:1"], frame).peer == IDS["b:1"]
     with pytest.raises(ProtocolError, match="b:1 answered on the link to c:1"):
         mine.answered(IDS["c:1"], frame)
+
+
+# ---- clusters whose members changed -------------------------------------------------------------
+
+
+def joined(incarnation: int = 9) -> Handshake:
+    """A member that was no founder."""
+    members = MemberTable(MemberId(5), CONFIGURATION, address="d:1")
+    members.cluster_incarnation = incarnation
+    return Handshake(members, cluster_name="test", founders=(), incarnation=3, logged={})
+
+
+def test_a_member_that_nobody_knows_is_heard_if_it_is_of_this_cluster() -> None:
+    """Its configuration may be newer: whether it gets a vote is said by the logs."""
+    stranger = joined().hello(fresh=False)
+    assert handshake("a:1", cluster_incarnation=9).judge(stranger) == MemberId(5)
+    assert handshake("a:1").judge(stranger) == MemberId(5), "a founder that was away"
+    with pytest.raises(WrongDirectoryError, match="another cluster"):
+        handshake("a:1", cluster_incarnation=8).judge(stranger)
+
+
+def test_who_knows_no_cluster_and_is_no_founder_is_heard_by_founders_only() -> None:
+    """It may be about to join, while the cluster has no incarnation."""
+    stranger = joined(0).hello(fresh=True)
+    assert handshake("a:1").judge(stranger) == MemberId(5)
+    assert joined(0).judge(hello("a:1")) == IDS["a:1"]
+    with pytest.raises(WrongDirectoryError, match="is no other member"):
+        handshake("a:1", cluster_incarnation=9).judge(stranger)
+
+
+def test_the_directory_of_a_stranger_is_committed_when_it_is_a_member() -> None:
+    mine = handshake("a:1", cluster_incarnation=9)
+    mine.judge(joined().hello(fresh=False))
+    assert mine.uncommitted_incarnations() == [(IDS["a:1"], 7)]
+
+
+def test_an_empty_log_proves_nothing_once_members_were_changed() -> None:
+    """It may be that of a reserve, whose log was deleted."""
+    assert handshake("a:1").hello(fresh=True).fresh
+    assert not handshake("a:1", cluster_incarnation=9).hello(fresh=True).fresh
+
+
+def test_c41_founders_again() -> None:
+    """A, B and C were replaced and wiped; A and B start again with the old list. They are a new
+    cluster of the old name, with the old ids, and the old one lets none of them in."""
+    again = [handshake(address, cluster_incarnation=2) for address in ("a:1", "b:1")]
+    old = joined(incarnation=1)
+    for one in again:
+        frame = split_frame(encode_hello(one.hello(fresh=False)))
+        with pytest.raises(PeerRefused) as caught:
+            old.accept(frame)
+        assert f"{2:032x}" in caught.value.message
+        assert f"{1:032x}" in caught.value.message
+        answer = split_frame(encode_hello(old.hello(fresh=False)))
+        with pytest.raises(WrongDirectoryError, match=f"{1:032x}, that of .* is {2:032x}"):
+            one.answered(MemberId(5), answer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copycat.config import member_id
 from copycat.raft.configuration import Configuration, MemberRecord
-from copycat.raft.effects import ConfigurationChanged
+from copycat.raft.effects import ConfigurationChanged, ConfigurationCommitted
 from copycat.replica.members import MemberTable
 from copycat.types import EntryId, MemberId, MemberType
 from tests.replica.harness import Node
@@ -27,16 +27,30 @@ def test_another_configuration_says_which_links_begin_and_end() -> None:
     moved = MemberRecord(C, MemberType.ACTIVE, "c:9")
     new = MemberRecord(D, MemberType.PASSIVE, "d:1")
     mine = MemberRecord(ME, MemberType.ACTIVE, "a:1")
-    changes = table.adopt(Configuration.from_members([mine, moved, new], EntryId(2, 7)))
+    newer = Configuration.from_members([mine, moved, new], EntryId(2, 7))
+    changes = table.adopt(newer)
     assert changes.to_connect == (moved, new)
-    assert changes.to_disconnect == (B, C)
+    assert changes.to_disconnect == (C,), "who is removed stays until that is committed"
+    assert table.peers == {C: "c:9", D: "d:1", B: "b:1"}
+    assert table.commit(newer) == ((), (B,))
     assert table.peers == {C: "c:9", D: "d:1"}
+
+
+def test_c35_who_was_added_by_what_is_rolled_back_has_no_link_any_more() -> None:
+    table = MemberTable(ME, FOUNDERS)
+    new = MemberRecord(D, MemberType.PASSIVE, "d:1", since=7)
+    added = Configuration.from_members([*FOUNDERS.members, new], EntryId(2, 7))
+    assert table.adopt(added) == ((new,), ())
+    assert table.type(D) is MemberType.INACTIVE, "it is passive when that is committed"
+    table.links.add(D)
+    assert table.adopt(FOUNDERS) == ((), (D,))
+    assert table.links == set()
 
 
 def test_who_is_no_member_any_more_has_no_link() -> None:
     table = MemberTable(ME, FOUNDERS)
     table.links |= {B, C}
-    table.adopt(Configuration.from_members(FOUNDERS.members[:2]))
+    table.commit(Configuration.from_members(FOUNDERS.members[:2], EntryId(2, 7)))
     assert table.links == {B}
 
 
@@ -64,15 +78,17 @@ def test_links_begin_and_end_by_the_verbs_of_the_host() -> None:
     moved = MemberRecord(third, MemberType.ACTIVE, "127.0.0.1:9")
     new = MemberRecord(D, MemberType.PASSIVE, "127.0.0.1:4")
     members = [*(each for each in before if each.member == first), moved, new]
-    changed = ConfigurationChanged(Configuration.from_members(members, EntryId(1, 2)))
-    node.replica.on_configuration_changed(changed)
+    newer = Configuration.from_members(members, EntryId(1, 2))
+    node.replica.on_member_effect(ConfigurationChanged(newer))
+    assert second in node.host.dialled
+    node.replica.on_member_effect(ConfigurationCommitted(newer))
     assert node.host.dialled == {third: "127.0.0.1:9", D: "127.0.0.1:4"}
 
 
 def test_the_table_is_a_mapping_of_addresses_as_they_are_now() -> None:
     table = MemberTable(ME, FOUNDERS)
     assert dict(table) == {ME: "a:1", B: "b:1", C: "c:1"}
-    table.adopt(Configuration.of(ME, non_voters=(D,)))
+    table.commit(Configuration.of(ME, non_voters=(D,)))
     assert list(table) == [ME, D]
     assert [table.type(member) for member in (ME, D, B)] == [
         MemberType.ACTIVE,

@@ -82,7 +82,7 @@ def test_a_member_that_was_removed_is_not_named_any_more() -> None:
     node = back_and_told(net, leader, victim)
     replica = leader.replica
     assert replica.status().regressed == (node.address,)
-    replica.members.adopt(
+    replica.members.commit(
         Configuration.from_members(
             record for record in replica.raft.configuration.members if record.member != node.member
         )

@@ -101,7 +101,7 @@ def test_a_member_that_was_removed_is_named_nowhere() -> None:
     known.disk_reported(B, is_full=True)
     assert known.full_disks(is_full=False) == ("b:1",)
     without_b = [record for record in VOTERS.members if record.member != B]
-    members.adopt(Configuration.from_members(without_b))
+    members.commit(Configuration.from_members(without_b))
     known.link_up(B)  # it was on its way
     assert known.full_disks(is_full=False) == ()
     assert known.write_stall(is_full=False) == WriteStall()

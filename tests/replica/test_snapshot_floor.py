@@ -164,6 +164,7 @@ def test_what_entries_have_overtaken_is_not_published(commit_index: int) -> None
         StubbornExecutor(),
         taker=nobody,
         incarnations=nobody,
+        configurations=nobody,
     )
     message = InstallSnapshot(2, MemberId(1), 1, NEW, snapshot.nbytes, snapshot.digest, 0)
     receiving.receive(ReceiveSnapshot(MemberId(1), message))

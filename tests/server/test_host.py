@@ -64,7 +64,7 @@ class Ticket:
 
 def hosted(test: Callable[[AsyncHost, StubReplica], Any], *, is_fast: bool) -> None:
     async def scenario() -> None:
-        host, replica = AsyncHost("t", print), StubReplica()
+        host, replica = AsyncHost("t", print, print), StubReplica()
         replica.wake = host.wake
         if is_fast:
             for _ in range(3):

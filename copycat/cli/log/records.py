@@ -11,10 +11,13 @@ import msgspec
 
 from copycat.cli.app import machine_class
 from copycat.cli.formatting import clock_of, date_of, fitted, paint
+from copycat.cli.log.members import configuration_fields, configuration_text
 from copycat.errors import ConfigurationError, CopycatError
 from copycat.machine import envelope
 from copycat.machine.machine_runtime import command_decoder
 from copycat.machine.reading import stand_in_of
+from copycat.protocol.codec_configuration import decode_configuration
+from copycat.protocol.member_record import ConfigurationRecord
 from copycat.protocol.operations import Command
 from copycat.protocol.results import decode_result, encode_result
 from copycat.storage.reader import StoredEntry
@@ -115,6 +118,8 @@ class RecordReader:
             return head | self._operation(payload[_ENVELOPE.size :])
         decode = _DECODERS.get(record.kind)
         try:
+            if record.kind == EntryKind.CONFIGURATION:
+                return configuration_fields(_configuration(record))
             if decode is not None:
                 return decode(payload)
         except CopycatError as error:
@@ -159,6 +164,8 @@ class RecordReader:
             count = record.end - record.index
             words = "entry" if count == 1 else "entries"
             return f"{count:,} {words} deleted; exact from {record.valid_from:,} on"
+        if record.kind == EntryKind.CONFIGURATION and (text := _members(record)):
+            return text
         fields = self._payload(record)
         problem = f"  ({fields['problem']})" if "problem" in fields else ""
         if "operation" in fields:
@@ -207,6 +214,18 @@ def _bytes(payload: bytes) -> dict[str, Any]:
         return fields | {"text": payload.decode("utf-8")}
     except UnicodeDecodeError:
         return fields
+
+
+def _configuration(record: StoredEntry) -> ConfigurationRecord:
+    return decode_configuration(record.payload, f"entry {record.index}")
+
+
+def _members(record: StoredEntry) -> str:
+    """In words; empty when the entry cannot be read."""
+    try:
+        return configuration_text(_configuration(record))
+    except CopycatError:
+        return ""
 
 
 def _register(payload: bytes) -> dict[str, Any]:

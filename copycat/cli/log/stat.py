@@ -11,8 +11,14 @@ import msgspec
 
 from copycat.cli.formatting import share_of, size_of, table
 from copycat.cli.log.advice import Advice
+from copycat.cli.log.members import configuration_fields, configuration_text
 from copycat.cli.log.verify import report_of, segment_state
-from copycat.errors import CorruptLogError, StorageError
+from copycat.errors import CorruptLogError, StorageError, VersionMismatchError
+from copycat.member.configuration_file import (
+    NOTHING_STORED,
+    ConfigurationFile,
+    StoredConfigurations,
+)
 from copycat.member.hard_state import HARD_STATE_FILES, HardStateCopy, best_copy
 from copycat.member.identity import Identity, read_identity
 from copycat.member.skips import skips_of
@@ -73,6 +79,11 @@ class _Member:
             self.time_note = TimeFile(env, directory).read()
         except StorageError as error:
             self.problems.append(error.message)
+        self.configurations = NOTHING_STORED
+        try:
+            self.configurations = ConfigurationFile(env, directory).read()
+        except (StorageError, VersionMismatchError) as error:
+            self.problems.append(error.message)
         self.copies = sum(Path(directory, name).exists() for name in HARD_STATE_FILES)
 
 
@@ -108,7 +119,11 @@ def _lines(directory: str, report: VerifyReport, member: _Member) -> Iterator[st
     if member.identity is not None:
         of = member.identity
         yield f"member      {of.member:032x} at {of.address}"
-        yield f"cluster     {of.cluster_name}, founded by {', '.join(of.members)}"
+        founders = f"founded by {', '.join(of.members)}" if of.members else "joined later"
+        yield f"cluster     {of.cluster_name}, {founders}"
+    for record in member.configurations.records[-1:]:
+        where = f"of entry {record.entry.index:,}, term {record.entry.term}"
+        yield f"members     {configuration_text(record)}; {where}"
     if member.hard_state is not None:
         vote = member.hard_state.voted_for
         vote_text = f"voted for {vote:032x}" if vote else "no vote"
@@ -182,6 +197,7 @@ def _document(directory: str, report: VerifyReport, member: _Member) -> dict[str
         "schema": 1,
         "path": directory,
         "identity": _identity(member.identity),
+        "configuration": _configuration(member.configurations),
         "hard_state": _hard_state(member),
         "log_time": None if member.time_note is None else member.time_note._asdict(),
         "first_index": report.first_index,
@@ -234,7 +250,19 @@ def _identity(of: Identity | None) -> dict[str, Any] | None:
         "address": of.address,
         "members": list(of.members),
         "incarnation": f"{of.incarnation:032x}",
+        "cluster_incarnation": f"{of.cluster_incarnation:032x}"
+        if of.cluster_incarnation
+        else None,
     }
+
+
+def _configuration(stored: StoredConfigurations) -> dict[str, Any] | None:
+    """The newest one that is stored beside the log; None when there is none."""
+    if not stored.records:
+        return None
+    entry = stored.records[-1].entry
+    name = {"term": entry.term, "index": entry.index}
+    return name | configuration_fields(stored.records[-1])
 
 
 def _hard_state(member: _Member) -> dict[str, Any] | None:

@@ -1,0 +1,161 @@
+"""Who the members are, in effect: what a change of them means for links, directory and listeners.
+
+The core says which configuration is the newest, and which is committed. New members are dialled as
+soon as a configuration names them, and links are closed when it is committed that they are no
+members any more (C35). Each step is written into the directory (`ConfigurationStore`).
+
+A member is also heard by those whose configuration does not name it: it may be newer than theirs.
+To be answered it needs a link of theirs, as a *guest*, and loses that when it is silent for long.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import NamedTuple, assert_never
+
+from copycat.protocol.peer import Hello
+from copycat.raft.effects import (
+    ConfigurationChanged,
+    ConfigurationCommitted,
+    EndDeparture,
+    Wipe,
+)
+from copycat.replica.cluster_listener import ClusterListener
+from copycat.replica.configuration_store import ConfigurationStore
+from copycat.replica.driver import MemberEffect
+from copycat.replica.host import Host
+from copycat.replica.log_clock import LogClock
+from copycat.replica.members import MemberChanges, MemberTable
+from copycat.replica.status import Outage
+from copycat.types import MemberId
+
+__all__ = ["Membership"]
+
+_LOG = logging.getLogger("copycat.replica")
+
+GUESTS_MAX = 16
+SILENT_MS = 60_000
+"""The link to a guest that was not heard for so long is closed."""
+NEVER_MS = 1 << 62
+
+
+class _Guest(NamedTuple):
+    address: str
+    since_ms: int
+
+
+class Membership:
+    """Called in turns."""
+
+    def __init__(
+        self,
+        host: Host,
+        clock: LogClock,
+        members: MemberTable,
+        store: ConfigurationStore,
+        outage: Outage,
+        listeners: list[ClusterListener],
+        restart: Callable[[], None],
+    ) -> None:
+        self._host = host
+        self._clock = clock
+        self._members = members
+        self._store = store
+        self._outage = outage
+        self._listeners = listeners
+        self._restart = restart
+        self._departing: set[MemberId] = set()
+        """No members any more, and the leader, this member, still has to tell them."""
+        self._guests: dict[MemberId, _Guest] = {}
+        members.cluster_incarnation = store.cluster_incarnation
+
+    def execute(self, effect: MemberEffect, *, leads: bool) -> None:
+        """What the core decided. leads: whether this member is the leader."""
+        match effect:
+            case ConfigurationChanged():
+                self._store.changed(effect.configuration)
+                self._follow(self._members.adopt(effect.configuration))
+            case ConfigurationCommitted():
+                self._on_committed(effect, leads=leads)
+            case EndDeparture():
+                self._disconnect(effect.peer)
+            case Wipe():
+                self._store.wipe(effect.configuration, self._on_wiped)
+            case _:
+                assert_never(effect)
+
+    def _on_committed(self, effect: ConfigurationCommitted, *, leads: bool) -> None:
+        configuration = effect.configuration
+        self._store.committed(configuration)
+        self._members.cluster_incarnation = self._store.cluster_incarnation
+        changes = self._members.commit(configuration)
+        if leads:
+            self._departing.update(changes.to_disconnect)
+            changes = MemberChanges(changes.to_connect, ())
+        self._follow(changes)
+        for listener in self._listeners:
+            listener.configuration_committed(configuration)
+
+    def _on_wiped(self) -> None:
+        """The directory says it durably: the next start of this member deletes log and state."""
+        _LOG.warning(
+            "%s: the leader says that this member is %s now: it deletes its log and its state",
+            self._members.own_address,
+            self._members.committed.type(self._members.member),
+        )
+        self._restart()
+
+    # ---- links ---------------------------------------------------------------------------
+
+    def _follow(self, changes: MemberChanges) -> None:
+        for peer in changes.to_disconnect:
+            self._host.disconnect_peer(peer)
+        for record in changes.to_connect:
+            self._guests.pop(record.member, None)
+            self._departing.discard(record.member)
+            self._host.connect(record.member, record.address)
+
+    def _disconnect(self, peer: MemberId) -> None:
+        if peer in self._departing:
+            self._departing.discard(peer)
+            self._members.links.discard(peer)
+            self._host.disconnect_peer(peer)
+
+    def stepped_down(self) -> None:
+        """This member does not lead any more: the next leader tells those that are no members."""
+        for peer in list(self._departing):
+            self._disconnect(peer)
+
+    def greeted(self, hello: Hello) -> None:
+        """A Hello was found good: if it is of no member, it can be answered from now on."""
+        member = hello.member
+        if member in self._members or member in self._departing:
+            return
+        known = self._guests.get(member)
+        if known is not None and known.address != hello.address:
+            self._host.disconnect_peer(member)
+        self._guests[member] = _Guest(hello.address, self._clock.now_ms)
+        if known is None or known.address != hello.address:
+            while len(self._guests) > GUESTS_MAX:
+                self._dismiss(next(iter(self._guests)))
+            self._host.connect(member, hello.address)
+
+    @property
+    def due_ms(self) -> int:
+        """When `advance` has something to do."""
+        return min(map(self._silent_at_ms, self._guests), default=NEVER_MS)
+
+    def advance(self, now_ms: int) -> None:
+        """Close the links to guests that are silent."""
+        for member in [each for each in self._guests if self._silent_at_ms(each) <= now_ms]:
+            self._dismiss(member)
+
+    def _silent_at_ms(self, member: MemberId) -> int:
+        heard_ms = self._outage.received_ms(member)
+        return max(heard_ms, self._guests[member].since_ms) + SILENT_MS
+
+    def _dismiss(self, member: MemberId) -> None:
+        del self._guests[member]
+        self._members.links.discard(member)
+        self._host.disconnect_peer(member)
