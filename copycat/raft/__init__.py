@@ -9,7 +9,8 @@ simulator alike).
 Its objects:
 
 * `Raft` (core.py) takes an event, applies the rule about terms, and calls the file of the role
-  that answers: follower.py, election.py, leader.py, install_snapshot.py, regression.py.
+  that answers: follower.py, election.py, leader.py, install_snapshot.py, regression.py,
+  membership.py.
 * `State` (state.py) is what every role shares: positions in the log, hard state, timers.
 * `Eligibility` (eligibility.py) answers what a member may vote for, whether it may campaign, and
   whether gaps may stand for entries that it lacks.
@@ -19,6 +20,10 @@ Its objects:
   (progress.py) for each peer. A leader owns it, and it needs nothing of a leader but its log.
 * `InitialState` (initial_state.py) is what a member recovered from its directory.
 * `Configuration` (configuration.py) holds the members, and alone counts a majority.
+  `ConfigurationTable` (configuration_table.py) holds those of the log, and follows the log.
+* membership.py says what a member is, by its log and by the word of a leader; leader_members.py
+  says what each member is to a leader. change_requests.py decides whether a change of the members
+  (changes.py) may be appended, and leads it to its end.
 * `TermIndex` (term_index.py) knows the term of every entry, as runs of equal terms.
 * `ReadRounds` (read_index.py), `Transfer` (transfer.py) and `Acknowledgements`
   (acknowledgements.py) hold what reads, a handover and an older copy of a directory need.
@@ -72,6 +77,9 @@ follower commits only what the very message in its hand verified (C2).
 that the peer lacks may be deleted from it (C23). `InstallReply` says at the end that the snapshot
 is durable and installed. The chunks between the two are exchanged by the replicas; the core only
 hears that their senders live, and in which terms they are.
+
+`ConfigurationNotice` says all of the newest committed configuration, to a member whose last answer
+named an older one. Each AppendEntries names it too, with what its receiver is by it (C28).
 
 `TimeoutNow` asks the follower to whom the leader hands over to campaign at once.
 

@@ -256,7 +256,9 @@ def on_progress(raft: State, leader_state: LeaderState) -> None:
     """Time has passed, or a peer has answered: give the vote to whoever keeps up, and take the
     flag back from a member that gained nothing for too long."""
     for member, promotion in list(leader_state.changes.promotions.items()):
-        progress = leader_state.progress[member]
+        progress = leader_state.progress.get(member)
+        if progress is None:
+            continue  # it is this member, elected by an entry that is not committed so far
         if progress.counted_index > promotion.best_index:
             promotion.best_index = progress.counted_index
             promotion.gained_at_ms = raft.now_ms

@@ -11,13 +11,10 @@ from typing import NamedTuple
 
 from copycat.errors import require
 from copycat.raft.configuration import Configuration
-from copycat.raft.effects import StandingOrders
 from copycat.raft.state import NOBODY, State
-from copycat.types import NO_ENTRY, EntryId, MemberId, MemberType, ServerState, TermRun
+from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, TermRun
 
 __all__ = ["Facts", "check", "observe"]
-
-_STATEFUL = frozenset({MemberType.ACTIVE, MemberType.PASSIVE})
 
 
 class Facts(NamedTuple):
@@ -44,7 +41,6 @@ class Facts(NamedTuple):
     lost_upto: EntryId
     wipes: int
     peers: tuple[MemberId, ...]
-    orders: tuple[StandingOrders, ...]
     are_stateful: tuple[bool, ...]
     matches: tuple[int, ...]
     stable_indexes: tuple[int, ...]
@@ -80,7 +76,6 @@ def observe(raft: State) -> Facts:
         raft.eligibility.lost_upto,
         raft.wipes,
         tuple(progress),
-        tuple(peer.orders for peer in peers),
         tuple(peer.is_stateful for peer in peers),
         tuple(peer.match_index for peer in peers),
         tuple(peer.stable_index for peer in peers),
@@ -184,8 +179,10 @@ def _check_commit(before: Facts, after: Facts) -> None:
             )
             match_of = dict(zip(after.peers, after.matches, strict=True))
             match_of[after.member] = after.durable_index
+            # What is committed in a step may let the next configuration be appended in it.
+            counting = (before.configuration, after.configuration)
             require(
-                after.commit_index <= after.configuration.agreed_index(match_of),
+                any(after.commit_index <= each.agreed_index(match_of) for each in counting),
                 "I7: committed without a majority",
                 after=after,
             )
@@ -260,12 +257,15 @@ def _check_leader(before: Facts, after: Facts) -> None:
     if before.state is not ServerState.LEADER or after.state is not ServerState.LEADER:
         return
     require(before.current_term == after.current_term, "a leader changed its term", after=after)
-    was = dict(zip(before.peers, zip(before.orders, before.matches, strict=True), strict=True))
-    now = dict(zip(after.peers, zip(after.orders, after.matches, strict=True), strict=True))
+    was = dict(
+        zip(before.peers, zip(before.are_stateful, before.matches, strict=True), strict=True)
+    )
+    now = dict(zip(after.peers, zip(after.are_stateful, after.matches, strict=True), strict=True))
     for peer in was.keys() & now.keys():
-        old, match_before = was[peer]
-        new, match_after = now[peer]
-        if (old.member_type in _STATEFUL, old.since) == (new.member_type in _STATEFUL, new.since):
-            require(
-                match_after >= match_before, "I9: a match index fell", before=before, after=after
-            )
+        (had_log, match_before), (has_log, match_after) = was[peer], now[peer]
+        require(
+            match_after >= match_before or not (had_log and has_log),
+            "I9: a match index fell",
+            before=before,
+            after=after,
+        )

@@ -220,6 +220,8 @@ def _advance_commit(raft: State, leader_state: LeaderState) -> None:
     if index >= raft.next_configuration_index:
         membership.on_committed(raft)
         change_requests.on_committed(raft, leader_state)
+        if leader_state.reads.round_request:  # fewer voters may be enough for it now
+            _count_round(raft, leader_state)
     for peer in leader_state.limited:
         leader_state.replicator.send_entries(raft, peer)
     if not raft.peers:  # no heartbeat and nobody's reply does it (C23)

@@ -51,21 +51,23 @@ def _follow_member(
     """rows: the configurations that are not committed, oldest first."""
     progress = leader_state.progress[peer]
     committed = raft.committed_configuration
-    orders = orders_for(committed, peer)
-    if _has_new_log(raft, progress, orders.since, is_stateful=_is_stateful(committed, peer)):
+    is_stateful = any(_is_stateful(each, peer) for each in (committed, *rows))
+    scope, hold_index = _scope_of(committed, rows, peer)
+    if progress.last_request and _has_new_log(progress, scope, is_stateful=is_stateful):
         progress = leader_state.replicator.begin_anew(raft, peer, raft.now_ms)
-    progress.orders = orders
-    progress.is_stateful = any(_is_stateful(each, peer) for each in (committed, *rows))
-    progress.scope, progress.hold_index = _scope_of(committed, rows, peer)
-    progress.sends_all = progress.scope is Scope.ALL
+    progress.orders = orders_for(committed, peer)
+    progress.is_stateful = is_stateful
+    progress.scope, progress.hold_index = scope, hold_index
+    progress.sends_all = scope is Scope.ALL
 
 
-def _has_new_log(raft: State, progress: Progress, since: int, *, is_stateful: bool) -> bool:
-    """Whether what the peer acknowledged is of another log than the one that it has now."""
-    if not progress.last_request:
-        return False
-    was_stateful = progress.orders.member_type in {MemberType.ACTIVE, MemberType.PASSIVE}
-    return was_stateful != is_stateful or (is_stateful and progress.orders.since != since)
+def _has_new_log(progress: Progress, scope: Scope, *, is_stateful: bool) -> bool:
+    """Whether the peer has another log now than the one that its progress is about: it deletes its
+    log, or begins one. While any configuration that counts gives it a log, it keeps that."""
+    if progress.is_stateful:
+        begins = progress.scope >= Scope.HEARTBEATS > scope and not progress.match_index
+        return not is_stateful or begins
+    return is_stateful and scope < Scope.HEARTBEATS
 
 
 def _is_stateful(configuration: Configuration, peer: MemberId) -> bool:

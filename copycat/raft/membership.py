@@ -59,9 +59,10 @@ def on_truncated(raft: State, after: int) -> None:
 def on_installed(
     raft: State, configuration: Configuration | None, index: int, *, continues: bool
 ) -> None:
-    """A snapshot of `index` was installed, and holds `configuration`; None: the founders'."""
+    """A snapshot of `index` was installed, and holds `configuration`; None: the founders', with
+    which this log begins then. What the log held below may never have been committed."""
     configurations = raft.configurations
-    base = configurations.at(index) if configuration is None else configuration
+    base = configurations.base if configuration is None else configuration
     configurations.install(base, index, continues=continues)
     on_log_changed(raft)
 

@@ -12,7 +12,7 @@ from tests.raft.schedule import Chaos
 
 __all__ = ["Churn", "run_churn"]
 
-NODES_MAX = 7
+NODES_MAX = 9
 
 
 class Churn(Chaos):
@@ -22,15 +22,38 @@ class Churn(Chaos):
 
     def __init__(self, seed: int, steps: int, kind: type[Cluster] = Cluster) -> None:
         super().__init__(seed, steps, kind)
-        self.weights += [0.5 + self.rng.randrange(4), self.rng.randrange(3) * 0.7]
+        self.weights += [
+            4 + self.rng.randrange(8),  # a change
+            1 + self.rng.randrange(3),  # delete a log that shall be deleted
+            1 + self.rng.randrange(4),  # a while without faults
+            self.rng.randrange(3),  # let deletions go
+        ]
 
     def verbs(self) -> tuple[Callable[[], object], ...]:
-        return (*super().verbs(), self.change, self.wipe)
+        return (*super().verbs(), self.change, self.wipe, self.breathe, self.clean)
 
     def wipe(self) -> None:
         number = self.any_up()
         if number is not None:
             self.cluster.wipe(number)
+
+    def breathe(self) -> None:
+        """Some heartbeats arrive everywhere, so that changes and promotions come to an end."""
+        self.calm_links()
+        for _ in range(self.rng.randrange(1, 6)):
+            self.cluster.stabilize()
+            for number, node in self.cluster.nodes.items():
+                if node.is_up:
+                    self.cluster.tick(number, self.cluster.options.heartbeat_interval_ms)
+
+    def clean(self) -> None:
+        """What every member has may go from a log: gaps stand for it (C22, C23)."""
+        number = self.any_up()
+        if number is not None:
+            node = self.cluster.nodes[number]
+            upto = node.raft.deletion_floor
+            if upto >= max(node.first, node.gaps[0]):
+                node.gaps = (upto, node.commit_index)
 
     def change(self) -> None:
         """Ask somebody who leads, or whoever is up, for a change that may make no sense."""
@@ -44,9 +67,10 @@ class Churn(Chaos):
         if rng.random() < 0.1:
             base = rng.choice([EntryId(0, 0), *cluster.by_name])
         kinds = (ChangeKind.ADD, ChangeKind.PROMOTE, ChangeKind.DEMOTE, ChangeKind.REMOVE)
-        kind = rng.choices(kinds, (4, 5, 4, 1))[0]
-        member = rng.choice(list(cluster.nodes))
-        if kind is ChangeKind.ADD and len(cluster.nodes) < NODES_MAX:
+        kind = rng.choices(kinds, (5, 8, 4, 1))[0]
+        known = raft.configuration.ids
+        member = int(rng.choice(known)) if rng.random() < 0.95 else rng.choice(list(cluster.nodes))
+        if kind is ChangeKind.ADD and len(cluster.nodes) < NODES_MAX and len(known) < 7:
             member = max(cluster.nodes) + 1
             cluster.add_node(member)
             self.calm_links()

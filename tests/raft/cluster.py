@@ -278,6 +278,7 @@ class Cluster(Changing, DiskFaults, Snapshotting):
             payloads, node.proposals = node.proposals, []
         else:
             first, entries = node.incoming
+            assert not (node.incoming_gaps[0] and node.raft.is_joining), "C30: it takes no gap"
             node.gaps = max(node.gaps, node.incoming_gaps)
             payloads = [entry.payload for entry in entries[span.first - first :]]
         assert len(payloads) == span.length, (span, content, payloads)
