@@ -176,6 +176,10 @@ class RequestRouter:
             return
         if not route.peer:
             self._connections.request_received(route.token, message)
+        elif not self._outage.is_member(route.peer):
+            # Who is no member, as far as this one knows, may ask about the members only (C41).
+            self._replies.refuse(route, message, self._outage.explain())
+            return
         if isinstance(message, QueryRequest):
             if self._serves(message):
                 write_stall_reason = self._proposal_queue.write_stall_reason

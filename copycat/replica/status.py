@@ -322,6 +322,10 @@ class Outage:
         """A frame of this peer arrived."""
         self._received_ms[peer] = self._clock.now_ms
 
+    def is_member(self, peer: MemberId) -> bool:
+        """Whether a configuration that this member knows names this peer."""
+        return peer in self._members
+
     def received_ms(self, peer: MemberId) -> int:
         """When a frame of this peer arrived last; 0 for none."""
         return self._received_ms.get(peer, 0)

@@ -4,6 +4,7 @@ whole, old or new after every crash; and directories from before there was eithe
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from copycat.errors import (
     DiskFullError,
     FormatVersionError,
     VersionMismatchError,
+    WrongDirectoryError,
 )
 from copycat.member.checked_file import seal
 from copycat.member.configuration_file import (
@@ -20,11 +22,12 @@ from copycat.member.configuration_file import (
     NOTHING_STORED,
     ConfigurationFile,
     StoredConfigurations,
+    is_sole_voter,
 )
 from copycat.member.identity import IDENTITY_FILES, Identity, read_identity, write_identity
 from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
 from copycat.storage import FaultEnv
-from copycat.types import EntryId, MemberId, MemberType
+from copycat.types import EntryId, MemberId, MemberType, StorageLevel
 from tests.log.test_directory import MEMBERS, PATH, image, open_member, used
 
 FILE = f"{PATH}/{CONFIGURATION_FILE}"
@@ -179,3 +182,114 @@ def test_c41_two_incarnations_of_clusters_in_one_directory_are_damage() -> None:
     write_identity(env, PATH, before.with_cluster_incarnation(98), ("identity-b",))
     with pytest.raises(CorruptLogError, match="differ"):
         read_identity(env, PATH)
+
+
+# ---- the directory ------------------------------------------------------------------------------
+
+JOINED: dict[str, Any] = {"members": (), "first": stored(FIRST)}
+
+
+def written(env: FaultEnv, what: StoredConfigurations) -> None:
+    ConfigurationFile(env, PATH).write(what)
+
+
+def test_a_member_that_joins_begins_with_what_it_was_told() -> None:
+    env = FaultEnv()
+    directory = open_member(env, **JOINED)
+    assert directory.configurations == stored(FIRST)
+    assert directory.identity.cluster_incarnation == FIRST.cluster_incarnation
+    assert directory.identity.members == ()
+    directory.close()
+    again = open_member(env, members=())
+    assert again.configurations == stored(FIRST)
+    assert not again.fresh or again.log.last_index == 0
+    again.close()
+
+
+@pytest.mark.parametrize("operations", range(0, 60, 4))
+def test_f27_a_first_start_of_one_that_was_cut_short_starts_over(operations: int) -> None:
+    env = FaultEnv()
+    env.stop_after(operations)
+    with contextlib.suppress(DiskError):
+        open_member(env, **JOINED).close()
+    env.crash(operations)
+    env.stop_after(1 << 62)
+    directory = open_member(env, **JOINED)
+    assert directory.configurations == stored(FIRST)
+    assert directory.identity.cluster_incarnation == FIRST.cluster_incarnation
+    directory.close()
+
+
+@pytest.mark.parametrize("level", [StorageLevel.DISK, StorageLevel.MEMORY])
+def test_c33_a_start_completes_a_wipe_and_keeps_term_and_vote(level: StorageLevel) -> None:
+    env = FaultEnv()
+    used(env, level=level)
+    written(env, stored(FIRST, is_wiped=True))
+    for _ in range(2):
+        directory = open_member(env, level=level)
+        assert directory.log.last_index == 0
+        assert (directory.hard_state.current_term, directory.hard_state.voted_for) == (3, 9)
+        assert not directory.lost
+        assert directory.lost_entries is None
+        directory.close()
+
+
+@pytest.mark.parametrize("operations", range(0, 80, 3))
+def test_c33_a_wipe_that_a_power_cut_ended_goes_on(operations: int) -> None:
+    env = FaultEnv()
+    used(env)
+    written(env, stored(FIRST, is_wiped=True))
+    env.stop_after(operations)
+    with contextlib.suppress(DiskError):
+        open_member(env).close()
+    env.crash(operations)
+    env.stop_after(1 << 62)
+    directory = open_member(env)
+    assert directory.log.last_index == 0
+    assert (directory.hard_state.current_term, directory.hard_state.voted_for) == (3, 9)
+    directory.close()
+
+
+def test_f7_nobody_deletes_the_log_of_another_member() -> None:
+    env = FaultEnv()
+    used(env)
+    written(env, stored(FIRST, is_wiped=True))
+    before = image(env)
+    with pytest.raises(WrongDirectoryError):
+        open_member(env, address="z:1")
+    assert image(env) == before
+
+
+def test_c35_a_file_that_cannot_be_read_is_no_loss_beside_a_log() -> None:
+    env = FaultEnv()
+    used(env)
+    written(env, stored(FIRST))
+    env.corrupt(FILE, 40, 1)
+    directory = open_member(env)
+    assert directory.configurations == NOTHING_STORED
+    assert directory.log.last_index == 4
+    directory.close()
+
+
+def test_c35_a_member_with_its_log_in_memory_does_not_start_without_it() -> None:
+    env = FaultEnv()
+    used(env, level=StorageLevel.MEMORY)
+    written(env, stored(FIRST))
+    env.corrupt(FILE, 40, 1)
+    before = image(env)
+    with pytest.raises(CorruptLogError, match="configuration"):
+        open_member(env, level=StorageLevel.MEMORY)
+    assert image(env) == before
+
+
+def test_who_is_the_only_voter_has_nobody_to_give_back_what_is_lost() -> None:
+    env = FaultEnv()
+    used(env)
+    identity, _ = read_identity(env, PATH)
+    assert identity is not None
+    assert not is_sole_voter(env, PATH, identity)
+    mine = MemberRecord(identity.member, MemberType.ACTIVE, "a:1")
+    written(env, stored(FIRST._replace(members=(mine, B))))
+    assert is_sole_voter(env, PATH, identity)
+    written(env, stored(FIRST._replace(members=(mine, A))))
+    assert not is_sole_voter(env, PATH, identity)

@@ -199,3 +199,47 @@ def test_power_loss_takes_only_what_was_not_synced(mode: Durability) -> None:
         assert synced <= last.index <= written
         lost += last.index < written
     assert lost, "no image lost anything: the test shows nothing"
+
+
+@pytest.mark.parametrize("mode", list(Durability))
+def test_c35_no_mode_answers_before_a_file_that_is_to_be_written_is(mode: Durability) -> None:
+    log = MemoryLog()
+    durable, host = durable_over(log, mode)
+    done: list[str] = []
+    durable.request_write(lambda: done.append("first"), lambda: done.append("heard"))
+    log.append(batch(1, b"a"))
+    durable.request_sync(7)
+    durable.request_write(lambda: done.append("written"), lambda: done.append("heard"))
+    assert not durable.has_completed
+    assert durable.take_completed() == []
+    assert durable.sync_is_due
+    durable.start_sync()
+    assert durable.take_completed() == []
+    (ticket,) = host.syncs
+    assert done == []
+    ticket.run()
+    durable.completed(ticket)
+    events = durable.take_completed() + durable.take_completed()
+    assert [event.ticket for event in events] == [7]
+    assert done == ["written", "heard"], "the newest stands for all before it"
+
+
+def test_c35_a_sync_that_is_under_way_answers_what_was_there_before() -> None:
+    log = MemoryLog()
+    durable, host = durable_over(log, Durability.FSYNC)
+    log.append(batch(1, b"a"))
+    durable.request_sync(7)
+    durable.start_sync()
+    done: list[str] = []
+    log.append(batch(2, b"b"))
+    durable.request_write(lambda: done.append("written"), lambda: done.append("heard"))
+    durable.request_sync(8)
+    for expected in (7, 8):
+        ticket = host.syncs.pop()
+        ticket.run()
+        durable.completed(ticket)
+        assert [event.ticket for event in durable.take_completed()] == [expected]
+        if expected == 7:
+            assert done == []
+            durable.start_sync()
+    assert done == ["written", "heard"]

@@ -6,10 +6,13 @@ import pytest
 
 from copycat.errors import CorruptLogError, VersionMismatchError, WrongDirectoryError
 from copycat.member.configuration_file import CONFIGURATION_FILE
+from copycat.protocol.client import Register, ViewRequest
+from copycat.protocol.codec_client import encode_client
 from copycat.protocol.codec_configuration import decode_configuration, encode_configuration
-from copycat.protocol.codec_peer import encode_append
+from copycat.protocol.codec_peer import decode_return, encode_append, encode_forward
 from copycat.protocol.framing import split_frame
 from copycat.protocol.peer import AppendEntries
+from copycat.protocol.wire import FrameType
 from copycat.replica.members import PeerRefused
 from copycat.storage import encode_batch
 from copycat.types import (
@@ -115,6 +118,22 @@ def snapshot_configuration(member: Member) -> bytes:
     assert store is not None
     assert store.newest is not None, answers
     return store.newest.configuration
+
+
+def test_c35_a_snapshot_holds_no_configuration_that_is_not_committed() -> None:
+    cluster = three()
+    leader = cluster.leader
+    newcomer = cluster.newcomer(D)
+    cluster.append(1)
+    cluster.run(2)
+    answers = cluster.ask(ChangeKind.ADD, newcomer, MemberType.PASSIVE)
+    for each in cluster.members[:3]:
+        if each is not leader:
+            cluster.cut(each)
+    leader.turn()
+    assert leader.types[D] == "passive", "it is the newest"
+    assert not answers
+    assert snapshot_configuration(leader) == b""
 
 
 def test_who_is_behind_the_log_gets_configuration_and_cluster_with_a_snapshot() -> None:
@@ -367,3 +386,25 @@ def test_who_is_removed_is_told_and_then_not_dialled_any_more() -> None:
     assert member.types.get(D) is None, "it was told"
     assert member.stored.is_wiped
     assert member.member not in cluster.leader.replica.members
+
+
+def test_c41_who_is_no_member_may_ask_about_the_members_only() -> None:
+    cluster = three()
+    cluster.add(D)
+    stranger = cluster.newcomer(E)
+    leader = cluster.leader
+    for request, answer in (
+        (Register(1, "client", 5000), FrameType.FAILURE),
+        (ViewRequest(2), FrameType.CLUSTER_VIEW),
+    ):
+        frame = encode_forward(7, split_frame(encode_client(request)))
+        leader.replica.receive_peer(stranger.member, split_frame(frame))
+        leader.host.links.add(stranger.member)
+        leader.host.sent.clear()
+        leader.turn()
+        (returned,) = [
+            frame
+            for peer, frame in leader.host.sent
+            if peer == stranger.member and frame.type == FrameType.RETURN
+        ]
+        assert split_frame(decode_return(returned)[1]).type == answer

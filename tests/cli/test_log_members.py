@@ -1,0 +1,90 @@
+"""What `copycat log ...` prints of configurations: those in the log, and those beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from copycat.member.configuration_file import StoredConfigurations
+from copycat.member.directory import MemberDirectory
+from copycat.protocol.codec_configuration import encode_configuration
+from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
+from copycat.storage._native import Env
+from copycat.types import EntryId, EntryKind, MemberId, MemberType
+from tests.cli.logs import append, one
+from tests.cli.test_log_tools import run
+from tests.log.contract import durable
+from tests.log.test_native import open_small
+
+
+@pytest.fixture(autouse=True)
+def _there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+FOUNDER = MemberRecord(MemberId(7), MemberType.ACTIVE, "a:1")
+CONFIGURATION = ConfigurationRecord(
+    EntryId(1, 2),
+    0xC0FFEE,
+    (
+        FOUNDER,
+        MemberRecord(MemberId(8), MemberType.PASSIVE, "b:2", 2, is_promotable=True),
+        MemberRecord(MemberId(9), MemberType.RESERVE, "c:3"),
+    ),
+)
+
+
+def changed_log(path: Path) -> None:
+    """A log with a configuration, and one of a version that nobody knows."""
+    path.mkdir()
+    log = open_small(Env(), str(path))
+    append(log, 1, 0, one(EntryKind.NOOP))
+    append(log, 1, 1, one(EntryKind.CONFIGURATION, encode_configuration(CONFIGURATION)))
+    append(log, 1, 2, one(EntryKind.CONFIGURATION, b"\x09\x00later"))
+    durable(log)
+    log.close()
+
+
+def test_a_configuration_is_shown_with_its_members(tmp_path: Path) -> None:
+    changed_log(tmp_path / "d")
+    shown = run("show", "d", "--kind", "configuration").stdout
+    assert "a:1 active, b:2 passive since 2, to become active, c:3 reserve" in shown
+    assert "is a configuration of version 9" in shown
+    entries = json.loads(run("show", "d", "--json").stdout)["entries"]
+    assert entries[1]["cluster"] == f"{0xC0FFEE:032x}"
+    assert entries[1]["members"][1] == {
+        "member": f"{8:032x}",
+        "type": "passive",
+        "address": "b:2",
+        "since": 2,
+        "is_promotable": True,
+    }
+    assert "version 9" in entries[2]["problem"]
+    exported = run("export", "d", "--kind", "configuration").stdout.splitlines()
+    assert json.loads(exported[0])["members"][2]["type"] == "reserve"
+    assert run("verify", "d").exit_code == 0
+
+
+def test_stat_says_who_the_members_are_as_the_directory_has_it(tmp_path: Path) -> None:
+    directory = MemberDirectory.open(
+        Env(),
+        str(tmp_path / "m"),
+        cluster_name="orders",
+        address="b:2",
+        members=(),
+        member=MemberId(8),
+        incarnation_source=lambda: 5,
+        first=StoredConfigurations((CONFIGURATION,)),
+    )
+    directory.close()
+    text = run("stat", "m").stdout
+    assert "cluster     orders, joined later" in text
+    assert "members     a:1 active, b:2 passive since 2" in text
+    assert "of entry 2, term 1" in text
+    document = json.loads(run("stat", "m", "--json").stdout)
+    assert document["identity"]["cluster_incarnation"] == f"{0xC0FFEE:032x}"
+    assert document["configuration"]["index"] == 2
+    assert len(document["configuration"]["members"]) == 3
