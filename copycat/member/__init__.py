@@ -10,7 +10,9 @@ Its objects:
 
 * `MemberDirectory` (`directory.py`) is the directory, open and locked until it is closed. It
   gives the replica the identity, the hard state, the log, the snapshots and the markers.
-* `Identity` (`identity.py`): cluster, address, founding members and incarnation, in two copies.
+* `Identity` (`identity.py`): cluster, address, founding members and incarnations, in two copies.
+* `ConfigurationFile` (`configuration_file.py`): who the members are, where the log does not say so
+  or is not there any more. `wipe.py` deletes the log of a member that became a reserve.
 * `hard_state.py` reads and opens the current term and the vote, which are in two copies too.
 * `UnsyncedAcks` and `LostEntries` (`markers.py`): small files that say which acknowledged entries
   the log may lack. The first stands while acknowledgements do not wait for the disk; the second
@@ -26,12 +28,13 @@ Its objects:
   command an operator excluded; `holders.py` finds the process that has a directory locked.
 
 What drives it: `MemberDirectory.open`, once at each start, in this order. It takes the lock and
-completes a repair that a crash interrupted. It reads the identity and compares it with what the
-program says. It reads the vote. It opens the log, and repairs it if it cannot be opened. It
-writes the hard state again, raises the term where entries may be missing, and writes the marker
-for acknowledgements without a sync. A first start makes the hard state, then the log, then the
-identity, so that a directory without an identity never voted and never acknowledged anything.
-After the start nothing here runs by itself: the replica calls what it needs, and `close`.
+completes a repair, or the deletion of a log, that a crash interrupted. It reads the identity and
+compares it with what the program says. It reads the vote. It opens the log, and repairs it if it
+cannot be opened. It writes the hard state again, raises the term where entries may be missing,
+and writes the marker for acknowledgements without a sync. A first start makes the hard state,
+then the log, then the identity, so that a directory without an identity never voted and never
+acknowledged anything. After the start nothing here runs by itself: the replica calls what it
+needs, and `close`.
 
 What it promises:
 

@@ -15,6 +15,8 @@ Its objects
 * `client.py`: the messages between clients and members; `codec_client.py`: `encode_client`,
   `decode_client`, `encode_server`, `decode_server`, and the frequent ones apart:
   `encode_commands`, `decode_commands`, `decode_results_frame`.
+* `member_record.py`: who the members of a cluster are; `codec_configuration.py` gives it bytes,
+  the same on the wire, in the log and in files.
 * `operations.py`: `Operation`, `Command`, `Query`, `CompactionMode`, `encode_operation`. An
   operation is a MessagePack array that begins with its name.
 * `results.py`: `encode_results`, `freeze` and `error_value` where a machine answers;

@@ -21,7 +21,8 @@ Its objects:
 * `Applier` cuts slices of committed entries for the executor, one at a time.
 * `EntrySender` makes AppendEntries messages, and `PeerInbound` decodes what peers send.
 * `MemberTable` says who the members are and where they listen, and `Handshake` judges whether a
-  peer is one of them. The host makes and ends links when the table changes.
+  peer is one of them. `Membership` has links made and ended when the members change, and
+  `ConfigurationStore` writes each change into the directory.
 * `SnapshotTaker`, `SnapshotSender` and `SnapshotReceiver` take, send and install snapshots;
   `restore` installs the newest one at a start, before the replica is built.
 * `CompactionRunner` starts the rewriting of segments. `Maintenance` is what a member does by
