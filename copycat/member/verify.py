@@ -9,7 +9,7 @@ from contextlib import suppress
 from os import PathLike
 from typing import TYPE_CHECKING, NamedTuple
 
-from copycat.errors import StorageError
+from copycat.errors import StorageError, VersionMismatchError
 from copycat.member.hard_state import HARD_STATE_FILES, read_copy
 from copycat.member.markers import read_unsynced_acks
 from copycat.paths import path_text
@@ -182,7 +182,25 @@ def member_damage(env: Env, path: str, last_index: int) -> list[Damage]:
             damage += bad + (missing if begun else [])
         else:
             damage += [one._replace(row=both) for one in bad]
-    return damage
+    return damage + _configuration_damage(env, path, has_log=last_index > 0)
+
+
+def _configuration_damage(env: Env, path: str, *, has_log: bool) -> list[Damage]:
+    """A file that says who the members are, and cannot be read. The log says the same, if there
+    is one."""
+    from copycat.member.configuration_file import (  # noqa: PLC0415 - msgspec
+        CONFIGURATION_FILE,
+        ConfigurationFile,
+    )
+
+    try:
+        ConfigurationFile(env, path).read()
+    except StorageError as error:
+        file = f"{path}/{CONFIGURATION_FILE}"
+        return [damage_of(error, file, row="F5" if has_log else "F7")]
+    except VersionMismatchError as error:
+        return [Damage(f"{path}/{CONFIGURATION_FILE}", -1, 0, error.message, "F7")]
+    return []
 
 
 def is_members(env: Env, path: str) -> bool:

@@ -88,3 +88,29 @@ def test_stat_says_who_the_members_are_as_the_directory_has_it(tmp_path: Path) -
     assert document["identity"]["cluster_incarnation"] == f"{0xC0FFEE:032x}"
     assert document["configuration"]["index"] == 2
     assert len(document["configuration"]["members"]) == 3
+
+
+@pytest.mark.parametrize("has_log", [True, False])
+def test_verify_reads_the_list_of_members(tmp_path: Path, *, has_log: bool) -> None:
+    directory = MemberDirectory.open(
+        Env(),
+        str(tmp_path / "m"),
+        cluster_name="orders",
+        address="b:2",
+        members=(),
+        member=MemberId(8),
+        incarnation_source=lambda: 5,
+        first=StoredConfigurations((CONFIGURATION,)),
+    )
+    if has_log:
+        append(directory.native, 1, 0, one(EntryKind.NOOP))
+    directory.close()
+    assert run("verify", "m").exit_code == 0
+    path = tmp_path / "m" / "configuration"
+    data = bytearray(path.read_bytes())
+    data[40] ^= 1
+    path.write_bytes(data)
+    result = run("verify", "m")
+    assert result.exit_code == 4
+    expected = "nothing is lost" if has_log else "do not start this member"
+    assert expected in result.stderr

@@ -17,7 +17,7 @@ __all__ = ["Advice"]
 
 _ONE_OF_SEVERAL = "start this member: it does not vote until it has fetched the missing entries"
 _HINTS = {
-    "F5": "nothing is lost: the other copy is good, and the next start writes this copy again",
+    "F5": "nothing is lost: it is there a second time, and the next start writes this one again",
     "F6": "do not start this member, since it could vote twice: join one with a new directory",
     "F7": "do not start this member, since its identity is lost: join one with a new directory",
     "F14": "nothing is lost: the next start builds the index again from the segment",
