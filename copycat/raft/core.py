@@ -170,7 +170,8 @@ def _on_received(raft: Raft, event: Received) -> None:
         raft.ignored += 1
         return
     if not is_current and not (
-        election.is_plausible(raft, message) and _may_move(raft, sender, term)
+        election.is_plausible(raft, message)
+        and (isinstance(message, PreVote) or _may_move(raft, sender, term))
     ):
         raft.ignored += 1
         return
@@ -225,6 +226,8 @@ def _on_election(
     match message:
         case PreVote():
             election.on_pre_vote(raft, sender, message)
+            if raft.leader_state is not None and sender not in raft.peers:
+                leader_members.answer_stranger(raft, sender)
         case PreVoteReply():
             election.on_pre_vote_reply(raft, sender, message)
         case RequestVote():

@@ -9,14 +9,20 @@ from __future__ import annotations
 
 from copycat.protocol.member_record import ConfigurationRecord
 from copycat.protocol.peer import ConfigurationNotice
-from copycat.raft.configuration import Configuration
+from copycat.raft.configuration import BOOTSTRAP, Configuration
 from copycat.raft.effects import EndDeparture, TransferFailure, TransferFinished
 from copycat.raft.leader_state import NEVER_MS, LeaderState
 from copycat.raft.progress import Progress, ProgressState, Scope
 from copycat.raft.state import NOBODY, State, orders_for
 from copycat.types import EntryId, MemberId, MemberType
 
-__all__ = ["end_departure", "follow_members", "on_configuration_committed", "on_older_answer"]
+__all__ = [
+    "answer_stranger",
+    "end_departure",
+    "follow_members",
+    "on_configuration_committed",
+    "on_older_answer",
+]
 
 
 def follow_members(raft: State, leader_state: LeaderState) -> None:
@@ -141,6 +147,15 @@ def on_older_answer(
         return  # a new leader does not know yet how far its log is committed
     if progress.scope < Scope.NOTHING and raft.now_ms >= progress.notice_at_ms:
         _send_notice(raft, peer, progress)
+
+
+def answer_stranger(raft: State, peer: MemberId) -> None:
+    """`peer`, which asks for votes, is no member as far as this leader knows: perhaps it was
+    removed while it was away, and would ask for ever. A notice says so (C33)."""
+    committed = raft.committed_configuration
+    if committed.entry != BOOTSTRAP:
+        record = ConfigurationRecord(committed.entry, 0, committed.members)
+        raft.send(peer, ConfigurationNotice(raft.current_term, raft.member, record))
 
 
 def _send_notice(raft: State, peer: MemberId, progress: Progress) -> None:
