@@ -174,6 +174,9 @@ def _on_received(raft: Raft, event: Received) -> None:
         and (isinstance(message, PreVote) or _may_move(raft, sender, term))
     ):
         raft.ignored += 1
+        if raft.leader_state is not None and sender in raft.leader_state.departing:
+            # It has a higher term, so it follows this leader no more, whatever it is sent.
+            leader_members.end_departure(raft, raft.leader_state, sender)
         return
     match message:
         case AppendEntries():

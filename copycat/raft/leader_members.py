@@ -51,6 +51,12 @@ def follow_members(raft: State, leader_state: LeaderState) -> None:
         leader_state.check_at_ms = raft.now_ms + raft.options.election_timeout_ms
 
 
+def begin_anew(raft: State, leader_state: LeaderState, peer: MemberId) -> None:
+    """`peer` has another log than the one that its progress is about, and is what it was."""
+    leader_state.replicator.begin_anew(raft, peer, raft.now_ms)
+    _follow_member(raft, leader_state, peer, raft.configurations.above(raft.commit_index))
+
+
 def _follow_member(
     raft: State, leader_state: LeaderState, peer: MemberId, rows: list[Configuration]
 ) -> None:

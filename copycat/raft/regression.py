@@ -12,11 +12,12 @@ that counted what is missing steps down, and the next leader counts from nothing
 from __future__ import annotations
 
 from copycat.protocol.peer import AppendReply, LogPosition, LogRegressed
+from copycat.raft import leader_members
 from copycat.raft.acknowledgements import acknowledged_by
 from copycat.raft.effects import EndShipping, PeerRegressed, RecordLoss
 from copycat.raft.events import LossRecorded
 from copycat.raft.progress import Progress, ProgressState
-from copycat.raft.state import NOBODY, TERM_MAX, State
+from copycat.raft.state import NOBODY, TERM_MAX, State, orders_for
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState
 
 __all__ = [
@@ -59,6 +60,9 @@ def on_reply(raft: State, peer: MemberId, progress: Progress, message: AppendRep
         if message.accepted and message.request > progress.match_request:
             progress.has_regressed = False
         return True
+    if raft.leader_state is not None and progress.match_index < progress.orders.since:
+        leader_members.begin_anew(raft, raft.leader_state, peer)  # see `on_log_position`
+        return False
     acknowledged = acknowledged_by(progress, raft.terms, raft.current_term).entry
     was_counted = not progress.has_regressed
     _discount(raft, peer, progress)
@@ -88,13 +92,19 @@ def on_log_position(raft: State, sender: MemberId, message: LogPosition) -> None
     A leader of a later term may make a log drop entries that were acknowledged before, and the
     hard state has reached that term by then. So the log lost entries by itself only if its
     `term` is not above the term of the acknowledgement.
+
+    What a member acknowledged below its `since`, it acknowledged while it joined, or before it was
+    a reserve: it may begin again with an empty log as long as it joins (C30, C33).
     """
+    since = orders_for(raft.known_configuration, sender).since
     acknowledgements = list(raft.acknowledgements.by_peer.get(sender, ()))
     progress = raft.leader_state.progress[sender] if raft.leader_state is not None else None
     if progress is not None and progress.match_index:
         acknowledgements.append(acknowledged_by(progress, raft.terms, raft.current_term))
     lacking = [
-        each for each in acknowledgements if message.term <= each.term and each.lacks(message.last)
+        each
+        for each in acknowledgements
+        if message.term <= each.term and each.entry.index >= since and each.lacks(message.last)
     ]
     raft.acknowledgements.unconfirmed.pop(sender, None)
     if not lacking:

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import pytest
 
-from copycat.protocol.peer import AppendReply, TimeoutNow
+from copycat.protocol.peer import AppendReply, LogPosition, TimeoutNow
 from copycat.raft.change_requests import PROMOTION_TIMEOUTS
 from copycat.raft.changes import ConfigurationChange, goal_holds, next_configuration
 from copycat.raft.configuration import Configuration, MemberRecord
 from copycat.raft.core import Raft
-from copycat.raft.effects import Append, ChangeFinished, Content, Effect
-from copycat.raft.events import ChangeRequested, Reachable, Synced, Tick, TransferRequested
+from copycat.raft.effects import (
+    Append,
+    ChangeFinished,
+    Content,
+    Effect,
+    EndDeparture,
+    PeerRegressed,
+    ReadReady,
+)
+from copycat.raft.events import (
+    ChangeRequested,
+    Reachable,
+    ReadRequested,
+    Synced,
+    Tick,
+    TransferRequested,
+)
+from copycat.raft.progress import Scope
 from copycat.types import NO_ENTRY, ChangeRefusal, EntryId, MemberId, MemberType
 from tests.raft.helpers import OPTIONS, leader, of, receive, sends, ship
 
@@ -268,3 +284,51 @@ def test_c37_a_refusal_says_what_would_help() -> None:
     assert outcomes(
         [*ask(raft, ConfigurationChange.demote(C, PASSIVE, base), 2), *commit(raft, B)]
     ) == [(2, None)]
+
+
+def test_c30_a_member_that_joins_may_begin_again() -> None:
+    """It acknowledged entries below its `since`, restarts as a reserve, and has none: its disk is
+    not to blame."""
+    raft = working(D)
+    assert len(appended(ask(raft, ConfigurationChange.add(record(D, PASSIVE), NO_ENTRY)))) == 1
+    commit(raft, B, C)
+    assert raft.leader_state is not None
+    heartbeat(raft)
+    progress = raft.leader_state.progress[D]
+    progress.acknowledge(progress.last_request, 2)
+    assert (progress.match_index, progress.orders.since) == (2, 4)
+    effects = receive(raft, D, LogPosition(raft.current_term, NO_ENTRY))
+    assert (sends(effects), of(effects, PeerRegressed)) == ([], [])
+    heartbeat(raft)
+    rejected = AppendReply(raft.current_term, progress.last_request, False, 0, NO_ENTRY)
+    effects = receive(raft, D, rejected)
+    assert of(effects, PeerRegressed) == []
+    assert raft.match_index(D) == 0
+    assert raft.leader_state.progress[D].scope is Scope.COMMITTED
+
+
+def test_a_read_ends_when_fewer_voters_are_enough() -> None:
+    raft = working()
+    for _ in range(2 * OPTIONS.election_timeout_ms // OPTIONS.heartbeat_interval_ms):
+        heartbeat(raft, B)
+    commit(raft, B)
+    ask(raft, ConfigurationChange.demote(C, PASSIVE, NO_ENTRY))
+    commit(raft, B)
+    base = raft.committed_configuration.entry
+    raft.step(ReadRequested(7))
+    effects = ask(raft, ConfigurationChange.remove(B, base), token=2)
+    effects += raft.step(Synced(raft.sync_ticket))
+    assert outcomes(effects) == [(2, None)]
+    assert [each.token for each in of(effects, ReadReady)] == [7]
+
+
+def test_c34_a_member_that_was_removed_and_has_a_higher_term_is_let_go() -> None:
+    raft = working()
+    ask(raft, ConfigurationChange.remove(C, NO_ENTRY))
+    assert raft.leader_state is not None
+    assert of(commit(raft, B), EndDeparture) == []
+    assert raft.leader_state.departing == (C,)
+    term = raft.current_term
+    effects = receive(raft, C, AppendReply(term + 1, 99, False, 0, NO_ENTRY))
+    assert of(effects, EndDeparture) == [EndDeparture(C)]
+    assert (raft.current_term, raft.peers) == (term, (B,))
