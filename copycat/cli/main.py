@@ -116,6 +116,21 @@ def demo(**options: Any) -> None:
     help="A founding member; give the option once for each.",
 )
 @click.option(
+    "--join",
+    "joins",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Join the cluster that this member is in, instead of founding one.",
+)
+@click.option(
+    "--type",
+    "goal",
+    default="active",
+    show_default=True,
+    type=click.Choice(["active", "passive", "reserve", "inactive"]),
+    help="What to become with --join. inactive: wait for `copycat cluster add`.",
+)
+@click.option(
     "--directory",
     type=PathOption(file_okay=False),
     help="The directory of this member; created if it is missing.  [default: that of --config, or"
@@ -155,7 +170,8 @@ def serve(**options: Any) -> None:
     """Run one member on ADDRESS (HOST:PORT) until SIGTERM, SIGINT or SIGHUP.
 
     The signal closes the log cleanly. The first start needs the same --member list on all
-    founding members; the list may contain ADDRESS itself.
+    founding members; the list may contain ADDRESS itself. With --join the first start needs an
+    empty directory. A later start goes on as the member that the directory says.
     """
     from copycat.cli.serve import ServeOptions, run_serve, storage_of
 

@@ -19,7 +19,8 @@ import msgspec
 from copycat import CopycatServer, StateMachine, Storage
 from copycat.cli.app import machine_class, new_machine
 from copycat.cli.output import Lines, logged_to, unhindered_output
-from copycat.types import ServerState
+from copycat.errors import ConfigurationError
+from copycat.types import MemberType, ServerState
 
 __all__ = ["ServeOptions", "run_serve", "storage_of"]
 
@@ -32,7 +33,8 @@ class ServeOptions(NamedTuple):
     """The options of the command line.
 
     storage: from `storage_of`. parent: the id of a process; when that process ends, this one is
-    killed. bind: the address to listen on; None for `address`.
+    killed. bind: the address to listen on; None for `address`. joins: members of a cluster to
+    join, as a member of type `goal`.
     """
 
     address: str
@@ -45,6 +47,8 @@ class ServeOptions(NamedTuple):
     bind: str | None = None
     insecure: bool = False
     log_level: str = "info"
+    joins: tuple[str, ...] = ()
+    goal: str = "active"
 
 
 def run_serve(options: ServeOptions) -> int:
@@ -158,7 +162,7 @@ async def _serve(
         words.say("stopped")
         return
     async with server:
-        if await _first(server.bootstrap(*options.members), stop):
+        if await _first(_started(server, options), stop):
             words.say(
                 "listening",
                 address=str(server.address),
@@ -175,6 +179,18 @@ async def _serve(
     words.say(
         "stopped", term=last.term, commit_index=last.commit_index, last_applied=last.last_applied
     )
+
+
+async def _started(server: CopycatServer[Any], options: ServeOptions) -> None:
+    if options.joins and options.members:
+        raise ConfigurationError(
+            "--member and --join exclude each other",
+            hint="--member names the founders of a new cluster, --join a member of another one",
+        )
+    if options.joins:
+        await server.join(*options.joins, type=MemberType(options.goal))
+    else:
+        await server.bootstrap(*options.members)
 
 
 def storage_of(directory: str | None, config: str | None, *, keep_log: bool) -> Storage:

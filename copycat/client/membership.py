@@ -94,8 +94,18 @@ class Membership:
             await asyncio.sleep(AGAIN_S)
 
     async def view(self) -> ClusterView:
-        """The cluster as its leader knows it."""
+        """The cluster as its leader knows it; as another member does, if nobody leads."""
         return await self._ask_until(ViewRequest(0))
+
+    async def _with_leader(self) -> ClusterView:
+        """The same, as soon as somebody leads, or when patience has an end."""
+        deadline = time.monotonic() + self._patience
+        view = await self.view()
+        while not view.leader and time.monotonic() < deadline:
+            self._wait_for("waiting for a leader")
+            await asyncio.sleep(AGAIN_S)
+            view = await self.view()
+        return view
 
     async def _change(
         self,
@@ -164,8 +174,19 @@ class Membership:
         return await self._without_leading(ChangeKind.REMOVE, member, goal, base)
 
     async def transfer(self, to: MemberId = NOBODY) -> ClusterView:
-        """Hand leadership over to `to`, or to the follower with the longest log."""
-        return await self._ask(TransferRequest(0, to))
+        """Hand leadership over to `to`, or to the follower with the longest log.
+
+        A member that passed the request on to the leader may hear of the next leader before it
+        hears the answer: then the next leader is the answer.
+        """
+        before = (await self.view()).leader
+        try:
+            return await self._ask(TransferRequest(0, to))
+        except NoLeaderError:
+            view = await self._with_leader()
+            if view.leader == to or (not to and view.leader not in (NOBODY, before)):
+                return view
+            raise
 
     async def _without_leading(
         self, kind: ChangeKind, member: MemberView, goal: MemberType, base: EntryId
@@ -191,6 +212,8 @@ class Membership:
     @staticmethod
     def _step(member: MemberView, type: MemberType | None, direction: int) -> MemberType:
         """What `member` becomes. IllegalMemberStateError when this is no step that way."""
+        if member.type not in LADDER:
+            raise UnknownMemberError(f"{member.address} is no member of this cluster")
         at = LADDER.index(member.type)
         word = "promoted" if direction > 0 else "demoted"
         if type is None:

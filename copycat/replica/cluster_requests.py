@@ -30,10 +30,10 @@ from copycat.raft.events import ChangeRequested
 from copycat.replica.change_refusals import refusal_text
 from copycat.replica.connections import Replies, Route
 from copycat.replica.driver import Driver
-from copycat.replica.host import Host
 from copycat.replica.leadership_transfer import LeadershipTransfer, TransferOutcome
 from copycat.replica.log_clock import LogClock
 from copycat.replica.members import MemberTable
+from copycat.replica.membership import Membership
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.status import Outage, Status
 from copycat.types import ChangeKind, ChangeRefusal, MemberId, ServerState
@@ -69,8 +69,8 @@ class ClusterRequests:
         options: ReplicaOptions,
         raft: Raft,
         driver: Driver,
-        host: Host,
         members: MemberTable,
+        membership: Membership,
         transfer: LeadershipTransfer,
         replies: Replies,
         clock: LogClock,
@@ -82,8 +82,8 @@ class ClusterRequests:
         self._dial_ms = DIAL_ELECTIONS * options.raft.election_timeout_ms
         self._raft = raft
         self._driver = driver
-        self._host = host
         self._members = members
+        self._membership = membership
         self._transfer = transfer
         self._replies = replies
         self._clock = clock
@@ -137,7 +137,7 @@ class ClusterRequests:
         if newcomer is None:
             deadline_ms = self._clock.now_ms + self._dial_ms
             newcomer = self._newcomers[member] = _Newcomer(deadline_ms)
-            self._host.connect(member, asked.change.address)
+            self._membership.invite(member, asked.change.address)
         newcomer.asked.append(asked)
 
     def link_opened(self, peer: MemberId) -> None:
@@ -172,10 +172,7 @@ class ClusterRequests:
         if refusal is None:
             self._replies.send(asked.route, self._view(asked.request))
             return
-        member = change.member
-        link_reason = self._outage.link_reason(member)
-        if change.kind is ChangeKind.ADD and member not in self._members:
-            self._host.disconnect_peer(member)
+        link_reason = self._outage.link_reason(change.member)
         text = refusal_text(effect, change, self._members.own_address, link_reason)
         configuration = effect.configuration
         addresses = {each.member: each.address for each in configuration.members}

@@ -81,7 +81,7 @@ class LeadershipTransfer:
     def _why(self, name: str, tried: str, failure: TransferFailure, lacks: int) -> str:
         """name: whom it was asked for.  tried: to whom it was, of several that were asked for."""
         raft = self._raft
-        me, leader = self._members[raft.member], self._members.get(raft.leader, "")
+        me, leader = self._members.own_address, self._members.get(raft.leader, "")
         match failure:
             case TransferFailure.LAGS:
                 return (

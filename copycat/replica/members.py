@@ -74,6 +74,8 @@ class MemberTable(Mapping[MemberId, str]):
         self._records = self._all_records()
         self.links: set[MemberId] = set()
         """Peers that this member can write to. Members only, once a change of them is adopted."""
+        self.invited: set[MemberId] = set()
+        """Whom this leader was asked to add: they may not know yet which cluster this is."""
         self.committed_incarnations: dict[MemberId, int] = {}
         """Member -> incarnation of its directory, as committed and applied here."""
         self.greeted_incarnations: dict[MemberId, int] = {}
@@ -262,7 +264,7 @@ class Handshake:
         newer there, and its log decides about votes. So is one that was no founder while
         the cluster has only founders so far: it may be about to join.
         """
-        if hello.member in self._members:
+        if hello.member in self._members or hello.member in self._members.invited:
             return True
         if hello.cluster_incarnation:
             return True  # `_check_cluster` compared it, if this member knows it

@@ -99,7 +99,7 @@ class Membership:
 
     def _on_wiped(self) -> None:
         """The directory says it durably: the next start of this member deletes log and state."""
-        _LOG.warning(
+        _LOG.info(
             "%s: the leader says that this member is %s now: it deletes its log and its state",
             self._members.own_address,
             self._members.committed.type(self._members.member),
@@ -113,6 +113,7 @@ class Membership:
             self._host.disconnect_peer(peer)
         for record in changes.to_connect:
             self._guests.pop(record.member, None)
+            self._members.invited.discard(record.member)
             self._departing.discard(record.member)
             self._host.connect(record.member, record.address)
 
@@ -141,6 +142,15 @@ class Membership:
                 self._dismiss(next(iter(self._guests)))
             self._host.connect(member, hello.address)
 
+    def invite(self, member: MemberId, address: str) -> None:
+        """This leader was asked to add a member: dial it, for nobody is added without a link."""
+        if member in self._members:
+            return
+        self._members.invited.add(member)
+        if member not in self._guests:
+            self._guests[member] = _Guest(address, self._clock.now_ms)
+            self._host.connect(member, address)
+
     @property
     def due_ms(self) -> int:
         """When `advance` has something to do."""
@@ -157,5 +167,6 @@ class Membership:
 
     def _dismiss(self, member: MemberId) -> None:
         del self._guests[member]
+        self._members.invited.discard(member)
         self._members.links.discard(member)
         self._host.disconnect_peer(member)

@@ -62,6 +62,7 @@ from copycat.replica.proposals import ProposalQueue, WriteStall
 from copycat.replica.queries import Queries
 from copycat.replica.requests import RequestRouter
 from copycat.replica.restore import clock_of, core_of, restore
+from copycat.replica.server_states import ServerStates
 from copycat.replica.session_index import SessionIndex
 from copycat.replica.snapshot_receiver import SnapshotReceiver
 from copycat.replica.snapshot_sender import SnapshotSender
@@ -115,12 +116,12 @@ class Replica:
         log = stores.log
         self.stopped: BaseException | None = None
         """Why this member stopped; None while it runs."""
-        self._listeners: list[Callable[[ServerState], None]] = []
         self._cluster_listeners: list[ClusterListener] = []
         covered = restore(stores.snapshots, log, executor)
         known = known_configurations(options, stores, covered.index)
         raft = self.raft = core_of(options, stores, known, covered.index, seed)
         self.member, self._log, self._state = raft.member, log, raft.state
+        self._states = ServerStates(raft)
         self.members = MemberTable(
             raft.member, raft.configuration, known.committed, options.address
         )
@@ -243,8 +244,8 @@ class Replica:
             self._options,
             self.raft,
             driver,
-            self._host,
             self.members,
+            self._membership,
             self._transfer,
             self._replies,
             self._clock,
@@ -339,8 +340,7 @@ class Replica:
 
     def on_state_change(self, callback: Callable[[ServerState], None]) -> Callable[[], None]:
         """Call back with each new state; the returned function ends that."""
-        self._listeners.append(callback)
-        return partial(self._listeners.remove, callback)
+        return self._states.add(callback)
 
     def on_storage_change(self, callback: Callable[[bool], None]) -> None:
         """Call back with True when the disk is found full, with False when it has room."""
@@ -370,6 +370,7 @@ class Replica:
                 self._maintenance.run_due(now_ms)
                 self._propose()
             self._finish()
+            self._states.show()
         except Exception as cause:  # noqa: BLE001  # fail-stop: whatever it was, promise no more
             self.failed(cause)
 
@@ -533,10 +534,8 @@ class Replica:
             self._driver.queue(self._recovery.gaps_known())
         for cluster_listener in self._cluster_listeners:
             cluster_listener.leader_changed(effect.leader, effect.term)
-        if effect.state is not self._state:
-            self._state = effect.state
-            for listener in list(self._listeners):
-                listener(effect.state)
+        self._state = effect.state
+        self._states.show()
 
     @property
     def write_stall(self) -> WriteStall:
@@ -548,7 +547,7 @@ class Replica:
         raft, log, is_full = self.raft, self._log, self._disk_space.is_full
         return Status(
             address=self._options.address,
-            state=raft.state,
+            state=self._states.current,
             term=raft.current_term,
             leader=self._replies.leader,
             first_index=log.first_index,

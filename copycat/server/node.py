@@ -23,18 +23,26 @@ from copycat.machine.machine import StateMachine
 from copycat.member.ballast_file import disk_full
 from copycat.member.directory import MemberDirectory
 from copycat.protocol.change_errors import view_or_error
-from copycat.protocol.client import ClusterRequest, ClusterView, ServerMessage
+from copycat.protocol.client import ChangeRequest, ClusterRequest, ClusterView, ServerMessage
 from copycat.raft.configuration import Configuration
 from copycat.replica.leadership_transfer import TransferOutcome
 from copycat.replica.replica import Replica
 from copycat.replica.status import Status
 from copycat.server.host import AsyncHost
+from copycat.server.joining import Newcomer
 from copycat.server.listener import Listener
 from copycat.server.loop_lag import LoopLag
 from copycat.server.startup import StartedMember, build, record_damage
 from copycat.server.status_log import StatusLog
 from copycat.storage.snapshot_store import Snapshot
-from copycat.types import Compaction, CompactionReport, MemberId, ServerState, StorageLevel
+from copycat.types import (
+    Compaction,
+    CompactionReport,
+    EntryId,
+    MemberId,
+    ServerState,
+    StorageLevel,
+)
 
 __all__ = ["Node"]
 
@@ -114,18 +122,31 @@ class Node:
         """None before `start`."""
         return self._replica
 
-    async def start(self, member_addresses: tuple[str, ...], machine: StateMachine) -> Replica:
+    async def start(
+        self,
+        member_addresses: tuple[str, ...],
+        machine: StateMachine,
+        newcomer: Newcomer | None = None,
+    ) -> Replica:
         """Open the directory and start the replica; at most once.
 
         member_addresses: the founding members, as given to `bootstrap`; empty for the stored list.
+        newcomer: what an empty directory of a member that joins begins with.
         The disk is read in a thread, so that the application's loop goes on while a large log is
-        recovered or a large snapshot is installed. The errors of `founding_members` and of
+        recovered or a large snapshot is installed. The errors of `start_of` and of
         `MemberDirectory.open`; IllegalMemberStateError when `close` was called meanwhile.
         """
         require(not self.is_started, "a node is started once")
         self.is_started = True
         building = asyncio.get_running_loop().run_in_executor(
-            None, build, self._options, self._storage, self.host, member_addresses, machine
+            None,
+            build,
+            self._options,
+            self._storage,
+            self.host,
+            member_addresses,
+            machine,
+            newcomer,
         )
         self._stack.push_async_callback(self._close_started, building)
         built = await asyncio.shield(building)
@@ -149,7 +170,7 @@ class Node:
     def _on_failure(self, cause: BaseException) -> None:
         built = self._started_member
         self._failed(
-            cause if built is None else record_damage(built.directory, built.founders, cause)
+            cause if built is None else record_damage(built.directory, built.addresses, cause)
         )
 
     def _log_disk_space(self, directory: MemberDirectory, full: bool) -> None:
@@ -248,7 +269,20 @@ class Node:
         """
         replica, done = self._replica_and_future("nobody is asked")
         replica.request(message, partial(_set_answer, done))
-        return cast("ClusterView", await self._answer(done))
+        view = cast("ClusterView", await self._answer(done))
+        if isinstance(message, ChangeRequest):
+            await self.wait_for_configuration(view.entry)
+        return view
+
+    async def wait_for_configuration(self, entry: EntryId) -> None:
+        """Wait until this member knows that the configuration of `entry` is committed, or a newer
+        one; not much longer than the leader's next heartbeats take."""
+        replica = self._replica
+        if replica is None or self.host.is_stopped:
+            return
+        known = self.host.when(lambda: replica.members.committed.entry >= entry)
+        await asyncio.wait({known}, timeout=2 * self._options.election_timeout)
+        known.cancel()
 
     async def take_snapshot(self) -> Snapshot:
         """Take a snapshot now; raises the CopycatError that says why that failed."""

@@ -23,6 +23,8 @@ from typing import (
 import msgspec
 
 from copycat.callbacks import check_callback
+from copycat.client.cluster_connection import ClusterConnection
+from copycat.client.membership import Membership
 from copycat.config import Address, AddressLike, Duration, Storage, choice
 from copycat.errors import (
     ConfigurationError,
@@ -41,13 +43,17 @@ from copycat.replica.status import Status
 from copycat.server.arguments import ArgumentChecker, make_machine, parse_founders
 from copycat.server.cluster import Cluster
 from copycat.server.cluster_events import ClusterWatch
+from copycat.server.joining import Newcomer, find_cluster
 from copycat.server.loop_thread import LoopThread
 from copycat.server.node import Node
+from copycat.server.startup import is_new_directory
 from copycat.tracebacks import log_error
 from copycat.types import (
     Compaction,
     CompactionReport,
     MemberId,
+    MemberType,
+    MemberTypeLike,
     ServerState,
 )
 
@@ -189,13 +195,14 @@ class CopycatServer(Generic[S]):
 
     @property
     def state(self) -> ServerState:
-        """The role of this member now; INACTIVE when it does not run."""
+        """What this member does now: PASSIVE or RESERVE by its type, else its role. INACTIVE
+        when it does not run, or is no member."""
         return self._state
 
     @property
     def is_running(self) -> bool:
-        """True from `bootstrap` until `shutdown` or a failure."""
-        return self._state is not ServerState.INACTIVE
+        """True from `bootstrap` or `join` until `shutdown` or a failure."""
+        return self._node is not None and self._node.replica is not None
 
     @property
     def failure(self) -> BaseException | None:
@@ -226,7 +233,7 @@ class CopycatServer(Generic[S]):
         )
 
     def _status(self) -> Status:
-        if self._node is not None:
+        if self._node is not None and self._node.replica is not None:
             return self._node.status()
         if self._last_status is not None:
             return self._last_status
@@ -314,9 +321,95 @@ class CopycatServer(Generic[S]):
             raise
         return self
 
-    async def _start(self, node: Node, founders: tuple[str, ...]) -> None:
+    @_in_member_loop
+    async def join(
+        self, *members: AddressLike, type: MemberTypeLike | Literal["inactive"] = "active"
+    ) -> Self:
+        """Start this member and join the cluster that `members` are in; returns when it has.
+
+        members: addresses of some members, any will do; one that answers names the others.
+        type: what this member is to be. It joins as a passive member, and becomes active when it
+        has caught up with the log. "inactive": it waits to be added by somebody else, as
+        `copycat cluster add` does, and `join` returns at once.
+
+        The first call needs an empty directory, which gets an id of its own, 128 random bits. A
+        later start with the same directory goes on as the member that it is, whatever type that
+        is by then: the configuration that is stored wins over arguments.
+
+        Errors: those of `bootstrap`; MemberIdReusedError: this member was removed, and needs an
+        empty directory to come back; the other ChangeRefusedErrors. After an error nothing is
+        left open.
+        """
+        goal = choice(MemberType, type, "type")
+        parse_founders(members, self._options.address)  # before a port is opened
+        node = await self._open()
+        if node.is_started:
+            raise ConfigurationError(
+                f"{self.name} is running already", hint="shutdown() it before it starts again"
+            )
+        places = [
+            place
+            for place in parse_founders(members, self._options.address)
+            if place != str(self._options.address)
+        ]
+        connection = ClusterConnection(places, cluster_name=self._options.cluster_name)
+        try:
+            await self._join(node, connection, goal)
+        except BaseException as error:
+            if isinstance(error, MachineMismatchError):
+                self._failure = error
+            await self._close()
+            raise
+        finally:
+            connection.close()
+        return self
+
+    async def _join(self, node: Node, connection: ClusterConnection, goal: MemberType) -> None:
+        """Start the node as a member to be, and have the cluster add it, if it is no member."""
+        options = self._options
+        newcomer: Newcomer | None = None
+        is_new = await asyncio.to_thread(is_new_directory, options, self._storage.directory)
+        if is_new:
+            if not connection.addresses:
+                raise ConfigurationError(
+                    f"{self.name} has an empty directory and no member to ask",
+                    hint="give join() the address of a member of the cluster",
+                )
+            newcomer = Newcomer.of(await find_cluster(connection, self.name))
+        await self._start(node, (), newcomer)
+        status = node.status()
+        connection.learn([one.address for one in status.configuration.members])
+        is_member = status.configuration.record(status.member) is not None
+        if not is_member and goal is not MemberType.INACTIVE:
+            view = await self._ask_to_be_added(connection, status.member, goal)
+            await node.wait_for_configuration(view.entry)
+        if is_member or goal is not MemberType.INACTIVE:
+            await self._wait_for_leader(node)
+
+    async def _ask_to_be_added(
+        self, connection: ClusterConnection, member: MemberId, goal: MemberType
+    ) -> ClusterView:
+        view = await find_cluster(connection, self.name)
+        if any(one.member == member for one in view.members):
+            return view
+        say = partial(log.info, "%s: %s", self.name)
+        membership = Membership(connection.ask, say=say)
+        return await membership.add(member, str(self._options.address), goal, view.entry)
+
+    async def leave(self) -> None:
+        """Have the cluster remove this member, and stop it.
+
+        A leader transfers its leadership first. LastVoterError: nobody else has a vote. The other
+        errors are those of `Member.remove`; after an error this member runs on.
+        """
+        await self._cluster.member.remove()
+        await self.shutdown()
+
+    async def _start(
+        self, node: Node, founders: tuple[str, ...], newcomer: Newcomer | None = None
+    ) -> None:
         machine = make_machine(self._factory)
-        replica = await node.start(founders, machine)
+        replica = await node.start(founders, machine, newcomer)
         self._machine = machine
         self._call_back(partial(self._cluster.events.started, replica.members.committed))
         replica.on_cluster_change(ClusterWatch(self._cluster.events, self._call_back))
@@ -390,9 +483,17 @@ class CopycatServer(Generic[S]):
     @_in_member_loop
     async def _request(self, message: ClusterRequest) -> ClusterView:
         self._check_process()
-        if self._node is None:
-            raise self._not_running()
-        return await self._node.request(message)
+        while True:
+            if self._restart_task is not None:  # it deletes its log, and goes on as what it is now
+                await asyncio.wait({self._restart_task})
+            node = self._node
+            if node is None:
+                raise self._not_running()
+            try:
+                return await node.request(message)
+            except IllegalMemberStateError:
+                if self._restart_task is None or self._restart_task.done():
+                    raise
 
     @_in_member_loop
     async def wait_stopped(self) -> None:
@@ -410,15 +511,19 @@ class CopycatServer(Generic[S]):
         node, self._node = self._node, None
         if node is None or node.replica is None:
             return node
+        self._remember_status(node)
+        return node
+
+    def _remember_status(self, node: Node) -> None:
+        """The node ends: until another one has started, `status` is what it is now."""
         try:
             status = node.status()
         except Exception:  # the directory must be closed, whatever the member is like
             log.exception("%s: its status at the end is not known", self.name)
-            return node
+            return
         self._last_status = msgspec.structs.replace(
             status, state=ServerState.INACTIVE, leader="", unreachable=()
         )
-        return node
 
     async def _close(self) -> None:
         if self._close_task is None:
@@ -473,6 +578,7 @@ class CopycatServer(Generic[S]):
         async with self._opening:
             if self._node is not node:  # it is shut down meanwhile
                 return
+            self._remember_status(node)
             try:
                 await node.close()
                 self._node = again = Node(

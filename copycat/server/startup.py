@@ -20,38 +20,72 @@ from copycat.errors import ConfigurationError, CorruptLogError, DirectoryInUseEr
 from copycat.machine.machine import StateMachine
 from copycat.machine.session_executor import SessionExecutor
 from copycat.member.ballast_file import BallastFile, ballast_size
+from copycat.member.configuration_file import NOTHING_STORED, read_configurations
 from copycat.member.directory import MemberDirectory
 from copycat.member.holders import with_holder
 from copycat.member.identity import read_identity
 from copycat.member.refusals import refuse_file
 from copycat.paths import real_path
 from copycat.raft.configuration import Configuration
+from copycat.replica.known_configurations import configuration_of
 from copycat.replica.options import MemberStores
 from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.server.host import AsyncHost, now_ms, wall_ms
+from copycat.server.joining import Newcomer
 from copycat.server.loaded_machine import LoadedMachine
 from copycat.storage import Env
 from copycat.storage.compaction import CompactionOptions
-from copycat.types import Durability, StorageLevel
+from copycat.types import Durability, MemberId, StorageLevel
 
-__all__ = ["StartedMember", "build", "founding_members", "record_damage"]
+__all__ = ["Start", "StartedMember", "build", "is_new_directory", "record_damage", "start_of"]
 
 log = logging.getLogger("copycat.server")
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-def founding_members(
-    directory: str, address: str, member_addresses: tuple[str, ...]
-) -> tuple[str, ...]:
-    """The voters of the first configuration, sorted: the stored list, else the given one with
-    `address`. ConfigurationError with both lists when they differ (C16).
+class Start(NamedTuple):
+    """Who a member is at this start, and which members it knows."""
+
+    member: MemberId
+    founders: tuple[str, ...]
+    """Addresses of the founding members, sorted; empty for a member that joined later."""
+    newcomer: Newcomer | None
+    """Given at the first start of a member that joins."""
+    configuration: Configuration
+    """The newest one that this member knows before it has read its log."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Of all members of that configuration."""
+        return tuple(each.address for each in self.configuration.members)
+
+
+def start_of(
+    options: ServerOptions,
+    directory: str,
+    member_addresses: tuple[str, ...],
+    newcomer: Newcomer | None = None,
+) -> Start:
+    """Who the member with this directory is: what the directory says, else the arguments.
+
+    A cluster whose members were changed stands in the directory, and no argument counts against
+    it. ConfigurationError with both lists when the founders are others than were given (C16).
     """
-    founders = tuple(sorted({*member_addresses, address}))
-    env = Env()
+    address, env = str(options.address), Env()
     identity, _ = read_identity(env, directory) if env.exists(directory) else (None, [])
     if identity is None or identity.address != address:
-        return founders  # `_open_directory` refuses the directory of another member
+        if newcomer is not None:
+            configuration = configuration_of(newcomer.configurations.records[-1])
+            return Start(newcomer.member, (), newcomer, configuration)
+        # `_open_directory` refuses the directory of another member
+        return _founder(options, tuple(sorted({*member_addresses, address})))
+    stored = read_configurations(env, directory, has_log=True)
+    if stored.records:
+        configuration = configuration_of(stored.records[-1])
+        _log_other_members(options.name, configuration, member_addresses)
+        return Start(identity.member, identity.members, None, configuration)
+    founders = tuple(sorted({*member_addresses, address}))
     if member_addresses and founders != identity.members:
         raise ConfigurationError(
             f"{directory} was founded with members {', '.join(identity.members)}; bootstrap was"
@@ -60,13 +94,42 @@ def founding_members(
             stored=identity.members,
             given=founders,
         )
-    return identity.members
+    return _founder(options, identity.members)
+
+
+def _founder(options: ServerOptions, founders: tuple[str, ...]) -> Start:
+    by_id = {member_id(options.cluster_name, address): address for address in founders}
+    member = member_id(options.cluster_name, str(options.address))
+    return Start(member, founders, None, Configuration.bootstrap(by_id))
+
+
+def _log_other_members(
+    name: str, configuration: Configuration, member_addresses: tuple[str, ...]
+) -> None:
+    addresses = sorted(each.address for each in configuration.members)
+    others = sorted(set(member_addresses) - set(addresses))
+    if others:
+        log.info(
+            "%s: its directory says that the members are %s; %s is not asked",
+            name,
+            ", ".join(addresses),
+            ", ".join(others),
+        )
+
+
+def is_new_directory(options: ServerOptions, directory: str) -> bool:
+    """Whether no member has begun to use the directory."""
+    env = Env()
+    return not env.exists(directory) or read_identity(env, directory)[0] is None
 
 
 class StartedMember(NamedTuple):
-    """What `build` made; `directory` and `executor` must be closed."""
+    """What `build` made; `directory` and `executor` must be closed.
 
-    founders: tuple[str, ...]
+    addresses: of all members that it knew at the start.
+    """
+
+    addresses: tuple[str, ...]
     directory: MemberDirectory
     executor: SessionExecutor
     replica: Replica
@@ -78,37 +141,38 @@ def build(
     host: AsyncHost,
     member_addresses: tuple[str, ...],
     machine: StateMachine,
+    newcomer: Newcomer | None = None,
 ) -> StartedMember:
     """Open the directory, load the machine and make the replica, in any thread.
 
-    The host is not called yet. The errors of `founding_members`, `LoadedMachine` and
+    The host is not called yet. The errors of `start_of`, `LoadedMachine` and
     `MemberDirectory.open`; after an error nothing is left open.
     """
     storage = msgspec.structs.replace(storage, directory=real_path(storage.directory))
     refuse_file(Env(), storage.directory)
-    founders = founding_members(storage.directory, str(options.address), member_addresses)
-    _log_start(options, storage, founders)
+    start = start_of(options, storage.directory, member_addresses, newcomer)
+    _log_start(options, storage, start)
     with ExitStack() as undo:
         loaded = LoadedMachine(machine, options, storage)
         undo.callback(loaded.close)
-        directory = _open_directory(options, storage, founders, loaded)
+        directory = _open_directory(options, storage, start, loaded)
         undo.callback(directory.close, lost=True)
         if directory.lost:
             _log_loss(str(options.address), storage.level)
         executor = loaded.executor(directory.env)
         try:
-            replica = _replica(options, storage, host, founders, directory, loaded, executor)
+            replica = _replica(options, storage, host, start, directory, loaded, executor)
         except (CorruptLogError, DiskError) as error:
-            raise record_damage(directory, founders, error) from error
+            raise record_damage(directory, start.addresses, error) from error
         undo.pop_all()
-    return StartedMember(founders, directory, executor, replica)
+    return StartedMember(start.addresses, directory, executor, replica)
 
 
 def _replica(
     options: ServerOptions,
     storage: Storage,
     host: AsyncHost,
-    founders: tuple[str, ...],
+    start: Start,
     directory: MemberDirectory,
     loaded: LoadedMachine,
     executor: SessionExecutor,
@@ -134,7 +198,7 @@ def _replica(
         record_cluster=directory.record_cluster,
     )
     return Replica(
-        msgspec.structs.replace(replica_options(options, storage, founders), skips=loaded.skips),
+        msgspec.structs.replace(replica_options(options, storage, start), skips=loaded.skips),
         stores,
         executor,
         host,
@@ -145,7 +209,7 @@ def _replica(
 
 
 def _open_directory(
-    options: ServerOptions, storage: Storage, members: tuple[str, ...], loaded: LoadedMachine
+    options: ServerOptions, storage: Storage, start: Start, loaded: LoadedMachine
 ) -> MemberDirectory:
     address = str(options.address)
     env = Env()
@@ -157,8 +221,8 @@ def _open_directory(
             storage.directory,
             cluster_name=options.cluster_name,
             address=address,
-            members=members,
-            member=member_id(options.cluster_name, address),
+            members=start.founders,
+            member=start.member,
             incarnation_source=lambda: secrets.randbits(128),
             max_segment_size=storage.max_segment_size,
             max_entries_per_segment=storage.max_entries_per_segment,
@@ -167,25 +231,26 @@ def _open_directory(
             compress=storage.compression == "lz4",
             durability=storage.durability,
             boot=_boot_id(),
-            whole=len(members) == 1 and storage.level is not StorageLevel.MEMORY,
+            whole=len(start.addresses) == 1 and storage.level is not StorageLevel.MEMORY,
             snapshots=partial(loaded.tidy_snapshots, env),
             look=partial(loaded.load_snapshot, env),
+            first=NOTHING_STORED if start.newcomer is None else start.newcomer.configurations,
         )
     except DirectoryInUseError as error:
         raise with_holder(f"{storage.directory}/lock", error) from error
     except CorruptLogError as error:
-        raise with_single_member_hint(error, storage.directory, members) from error
+        raise with_single_member_hint(error, storage.directory, start.addresses) from error
 
 
 def record_damage(
-    directory: MemberDirectory, founders: tuple[str, ...], error: BaseException
+    directory: MemberDirectory, addresses: tuple[str, ...], error: BaseException
 ) -> BaseException:
     """F11: record in the directory that the log is damaged, when `error` says so.
 
     Returns an error that says that the next start repairs the damage; `error` itself when it is
     about something else, or when the cluster has one member, so that no other copy exists.
     """
-    damage = directory.note(error) if len(founders) > 1 else None
+    damage = directory.note(error) if len(addresses) > 1 else None
     return error if damage is None else damage
 
 
@@ -229,14 +294,13 @@ def _log_loss(address: str, level: StorageLevel) -> None:
     )
 
 
-def _log_start(options: ServerOptions, storage: Storage, founders: tuple[str, ...]) -> None:
-    members_by_id = replica_options(options, storage, founders).members_by_id
+def _log_start(options: ServerOptions, storage: Storage, start: Start) -> None:
     log.info(
         "%s: member of %s (%s); a majority is %d",
         options.name,
         options.cluster_name,
-        ", ".join(founders),
-        Configuration.bootstrap(members_by_id).quorum_size,
+        ", ".join(start.addresses),
+        start.configuration.quorum_size,
     )
     if storage.durability is not Durability.FSYNC:
         log.warning(
@@ -247,14 +311,13 @@ def _log_start(options: ServerOptions, storage: Storage, founders: tuple[str, ..
         )
 
 
-def replica_options(
-    options: ServerOptions, storage: Storage, members: tuple[str, ...]
-) -> ReplicaOptions:
+def replica_options(options: ServerOptions, storage: Storage, start: Start) -> ReplicaOptions:
     """The options of the replica, with times in milliseconds."""
     return ReplicaOptions(
         cluster_name=options.cluster_name,
         address=str(options.address),
-        members=members,
+        members=start.founders,
+        member=start.member,
         raft=options.raft(),
         session_timeout_ms=round(options.session_timeout * 1000),
         durability=storage.durability,

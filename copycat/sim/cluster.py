@@ -9,6 +9,8 @@ from copycat.errors import CopycatError, DiskError, DiskFullError, InvariantErro
 from copycat.machine.apply_result import ApplyResult
 from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.peer import PeerMessage
+from copycat.raft.configuration import Configuration
+from copycat.replica.known_configurations import configuration_of, entry_configuration
 from copycat.seeded_random import SimRandom
 from copycat.sim.checkers.compaction import CompactionLaws
 from copycat.sim.checkers.disk_model import DiskModel
@@ -18,6 +20,7 @@ from copycat.sim.checkers.log_time import ClockChecker
 from copycat.sim.checkers.raft import MemberView, RaftChecker
 from copycat.sim.checkers.replay import CommittedLog
 from copycat.sim.checkers.sessions import SessionChecker
+from copycat.sim.churn import Churn
 from copycat.sim.client_calls import ClientWorld
 from copycat.sim.disk import CLUSTER, SimDisk
 from copycat.sim.host import SimHost, replica_options
@@ -30,9 +33,13 @@ from copycat.sim.session_client import SessionClient
 from copycat.sim.workload import SimClient
 from copycat.sim.world import MS, SimClock, Trace, World
 from copycat.storage.compaction import CompactionOptions, SegmentLimits
-from copycat.types import NO_ENTRY, MemberId, Run, ServerState
+from copycat.storage.interface import Batch
+from copycat.types import NO_ENTRY, MemberId, MemberType, Run, ServerState
 
 __all__ = ["Cluster"]
+
+STATEFUL = frozenset({MemberType.ACTIVE, MemberType.PASSIVE})
+MEMBERS = STATEFUL | {MemberType.RESERVE}
 
 DIGEST_EVERY = 8
 """State digests are compared where a slice ends at a multiple of this index."""
@@ -49,13 +56,17 @@ class Cluster:
         self.marks = Marks(self.trace)
         random = SimRandom(seed)
         self.network = Network(self.world, random.fork(), options.network, self.trace)
-        self.addresses = tuple(f"m{number}:7000" for number in range(options.members))
-        self.ids = [member_id(CLUSTER, address) for address in self.addresses]
+        self.n_hosts = options.members + options.joiners
+        self.addresses = tuple(f"m{number}:7000" for number in range(self.n_hosts))
+        self.founders = self.addresses[: options.members]
+        self.ids = [member_id(CLUSTER, address) for address in self.founders]
+        drawn = SimRandom(seed ^ 0x10D5)
+        self.ids += [MemberId(drawn.next() << 64 | drawn.next()) for _ in range(options.joiners)]
         self.log_history = LogHistory(lambda: self.world.now_us)
         # Where any number of wall clocks may jump, any of them may be a majority.
         is_any_clock_wrong = "clock_jump" in options.faults
         self.clock = None if is_any_clock_wrong else ClockChecker(options.drift_ppm)
-        self.disk_models = [DiskModel(n, self.log_history) for n in range(options.members)]
+        self.disk_models = [DiskModel(n, self.log_history) for n in range(self.n_hosts)]
         self.asked: dict[tuple[int, int], Operation] = {}
         self.history: list[Operation] = []
         self.sessions = SessionChecker(self.asked)
@@ -63,7 +74,14 @@ class Cluster:
         laws = CompactionLaws(self.disk_models, self.sessions)
         for disk_model in self.disk_models:
             disk_model.laws = laws
-        self.raft = RaftChecker(self.disk_models, self.ids, self._committed, self._elected)
+        by_id = {member_id(CLUSTER, address): address for address in sorted(self.founders)}
+        self.raft = RaftChecker(
+            self.disk_models,
+            self.ids,
+            self._committed,
+            self._elected,
+            Configuration.bootstrap(by_id),
+        )
         self.hosts: list[SimHost] = []
         self._build_hosts(random)
         self.clients = [self._build_client(number, random) for number in range(self._n_clients)]
@@ -76,6 +94,14 @@ class Cluster:
             marks=self.marks,
             hosts=self.hosts,
             clients=self.clients,
+            churn=Churn(
+                self.hosts,
+                self.ids,
+                options.joiners,
+                self.world,
+                SimRandom(seed ^ 0xC4A9),
+                self.trace,
+            ),
         )
 
     @property
@@ -85,6 +111,9 @@ class Cluster:
     def _build_hosts(self, random: SimRandom) -> None:
         options = self.options
         for number, address in enumerate(self.addresses):
+            is_founder = number < options.members
+            member = MemberId(0) if is_founder else self.ids[number]
+            founders = self.founders if is_founder else ()
             drift = random.between(-options.drift_ppm, options.drift_ppm)
             host = SimHost(
                 number,
@@ -95,7 +124,8 @@ class Cluster:
                 disk=SimDisk(
                     self.disk_models[number],
                     address,
-                    self.addresses,
+                    founders,
+                    self.ids[number],
                     options.disk,
                     random.fork(),
                     self.trace,
@@ -105,7 +135,8 @@ class Cluster:
                 ),
                 options=replica_options(
                     address,
-                    self.addresses,
+                    founders,
+                    member=member,
                     raft=options.raft,
                     session_timeout_ms=options.workload.session_timeout_ms,
                     batch_bytes_max=options.limits.batch_bytes_max,
@@ -134,7 +165,7 @@ class Cluster:
         )
 
     def _build_client(self, number: int, random: SimRandom) -> SimClient | SessionClient:
-        place = self.options.members + number
+        place = self.n_hosts + number
         if number < self.options.workload.shipped:
             return SessionClient(number, place, self._client_world(), random.fork())
         return SimClient(number, place, self._client_world(), random.fork())
@@ -156,7 +187,7 @@ class Cluster:
     def start(self) -> None:
         """Everybody begins at about the same time."""
         random = SimRandom(self.seed ^ 0xB007)
-        for host in self.hosts:
+        for host in self.hosts[: self.options.members]:
             self.world.after(random.below(200 * MS), self._boot, host)
         for client in self.clients:
             self.world.after(random.below(500 * MS), client.tick)
@@ -278,8 +309,16 @@ class Cluster:
             self.sessions.committed(runs)
             self._check_clock(batch.span.term, runs)
             self.committed_log.committed(batch)
+            self._configuration_committed(batch)
             first = batch.span.end
         return None
+
+    def _configuration_committed(self, batch: Batch) -> None:
+        """Show the checker of membership what is committed; such an entry is read alone (C4)."""
+        record = entry_configuration(batch)
+        if record is not None:
+            self.trace.mark("configuration committed")
+            self.raft.membership.committed_entry(configuration_of(record))
 
     def _check_clock(self, term: int, runs: Sequence[Run]) -> None:
         if self.clock is not None:
@@ -322,5 +361,12 @@ class Cluster:
         if len(leaders) != 1:
             return MemberId(0)
         id = self.ids[leaders[0].number]
-        agreed = all(host.leader == id and host.term == leaders[0].term for host in self.hosts)
+        agreed = all(host.leader == id and host.term == leaders[0].term for host in self.members())
         return id if agreed else MemberId(0)
+
+    def members(self, *, is_stateful: bool = False) -> list[SimHost]:
+        """The hosts of all members of the newest committed configuration; is_stateful: of those
+        that have a log."""
+        kinds = STATEFUL if is_stateful else MEMBERS
+        membership = self.raft.membership
+        return [host for host in self.hosts if membership.type_of(host.number) in kinds]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import cast
 
-from copycat.config import member_id
 from copycat.errors import DiskError, DiskFullError, require
+from copycat.member.configuration_file import NOTHING_STORED, StoredConfigurations
 from copycat.member.damage_scan import marks
 from copycat.member.directory import MemberDirectory
 from copycat.seeded_random import SimRandom
@@ -29,7 +29,7 @@ from copycat.storage.disk_format import DATA_OFFSET, read_manifest
 from copycat.storage.interface import ReplicaLog, Rewrite
 from copycat.storage.reader import SegmentReader
 from copycat.storage.snapshot_store import SnapshotStore
-from copycat.types import NO_ENTRY
+from copycat.types import NO_ENTRY, MemberId
 
 __all__ = ["SimDisk"]
 
@@ -53,7 +53,8 @@ class SimDisk:
         self,
         disk_model: DiskModel,
         address: str,
-        addresses: tuple[str, ...],
+        founders: tuple[str, ...],
+        member: MemberId,
         options: DiskOptions,
         random: SimRandom,
         trace: Trace,
@@ -73,7 +74,9 @@ class SimDisk:
         """All of them: one that was cut short by a crash must not tidy up after it."""
         self._calm = False
         self._address = address
-        self._addresses = addresses
+        self._founders = founders
+        self._member = member
+        self._first = NOTHING_STORED
         self._options = options
         self._random = random
         self._trace = trace
@@ -84,10 +87,12 @@ class SimDisk:
     # --- a process ----------------------------------------------------------------------
 
     def open(
-        self,
+        self, first: StoredConfigurations = NOTHING_STORED
     ) -> tuple[InstrumentedLog, InstrumentedHardState, MemberDirectory, InstrumentedSnapshots]:
         """Open or make the directory; what was recovered is checked. The power may go while
-        it recovers, any number of times."""
+        it recovers, any number of times. first: what a directory that is made now knows of the
+        cluster."""
+        self._first = first
         require(self.directory is None, "the disk is in use")
         while not self._calm and self._random.chance(self._options.recovery_cut):
             if not self._open_cut_short():
@@ -96,6 +101,9 @@ class SimDisk:
         self.directory = directory
         snapshots = cast("InstrumentedSnapshots", directory.snapshots)
         log = directory.log
+        if directory.configurations.is_wiped:
+            self._trace.mark("log and state deleted")
+            self.disk_model.wiped(directory.configurations.records[0].entry)
         self._repaired(directory)
         frames, gaps = contents(log.scan(log.first_index, log.last_index + 1))
         if log.valid_from != max((gap.valid_from for gap in gaps), default=0):
@@ -208,21 +216,21 @@ class SimDisk:
 
     def _open(self, env: FaultEnv | None = None) -> MemberDirectory:
         options = self._options
-        member = member_id(CLUSTER, self._address)
         return MemberDirectory.open(
             self.env if env is None else env,
             PATH,
             cluster_name=CLUSTER,
             address=self._address,
-            members=self._addresses,
-            member=member,
+            members=self._founders,
+            member=self._member,
             incarnation_source=self._incarnation,
             max_segment_size=options.max_segment_size,
             max_entries_per_segment=options.max_entries_per_segment,
             min_free_space=MIN_FREE_SPACE,
             whole=self.disk_model.is_rotten and env is None,
             snapshots=None if env is not None else self._snapshots,
-            compress=member % 2 == 1,  # what lies on the disk is nobody else's affair
+            compress=self._member % 2 == 1,  # what lies on the disk is nobody else's affair
+            first=self._first,
         )
 
     def _snapshots(self) -> InstrumentedSnapshots:

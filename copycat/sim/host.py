@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 from copycat.errors import ConfigurationError, CopycatError, DiskError, DiskFullError
 from copycat.machine.apply_result import ApplyResult
 from copycat.machine.session_executor import SessionExecutor
+from copycat.member.configuration_file import NOTHING_STORED, StoredConfigurations
 from copycat.protocol.codec_peer import decode_append, decode_install, decode_peer
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.peer import InstallSnapshot, PeerMessage
@@ -92,12 +93,15 @@ class SimHost:
         self.process = 0
         """The number of the current process: events of an earlier one are void."""
         self.is_up = False
+        self.was_started = False
+        """It has, or had, a process."""
         self.is_paused = False
         self.offered_index = 0
         """What the newest snapshot covers that another member ever began to send."""
         self.replica: Replica | None = None
         self.executor: SessionExecutor | None = None
         self.links: Links
+        self._first = NOTHING_STORED
         self._world = world
         self._network = network
         self._random = random
@@ -152,6 +156,10 @@ class SimHost:
         return self.alive.raft.configuration
 
     @property
+    def committed_configuration(self) -> Configuration:
+        return self.alive.members.committed
+
+    @property
     def may_vote(self) -> bool:
         """Whether it takes part, and would again after a crash: its disk proves it (C16)."""
         if self.replica is not None and not self.replica.raft.eligibility.may_vote:
@@ -175,10 +183,17 @@ class SimHost:
 
     # --- processes --------------------------------------------------------------------------
 
+    def join(self, first: StoredConfigurations) -> None:
+        """Start for the first time, as a host that is no founder; `first` is what it was told of
+        the cluster."""
+        self._first = first
+        self.start()
+
     def start(self) -> None:
         """Open the disk and begin a new process."""
+        self.was_started = True
         try:
-            log, hard_state, directory, snapshots = self.disk.open()
+            log, hard_state, directory, snapshots = self.disk.open(self._first)
         except (DiskError, DiskFullError) as cause:
             self._observer.stopped(self, cause)
             return
@@ -399,8 +414,8 @@ def peek(frame: Frame) -> PeerMessage | None:
 
 
 def replica_options(address: str, addresses: tuple[str, ...], **rest: Any) -> ReplicaOptions:
-    """What every simulated member is told."""
-    if address not in addresses:
+    """What every simulated member is told; a member that was no founder is given no addresses."""
+    if addresses and address not in addresses:
         raise ConfigurationError(f"{address} is not in {addresses}")
     return ReplicaOptions(cluster_name=CLUSTER, address=address, members=addresses, **rest)
 

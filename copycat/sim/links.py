@@ -175,6 +175,9 @@ class Links:
         try:
             member, answer = replica.accept_peer(split_frame(hello))
         except CopycatError as cause:
+            if self._is_unknown_newcomer(source):
+                self._trace.mark("newcomer refused")
+                return
             raise violated("C16", "an honest peer was refused", cause=str(cause)) from cause
         if self.numbers[member] != source:
             raise violated("C16", "a Hello of somebody else", source=source, member=member)
@@ -190,6 +193,14 @@ class Links:
             dial,
             answer,
         )
+
+    def _is_unknown_newcomer(self, source: int) -> bool:
+        """Whether this member is not asked to add the host at the other end, which does not know
+        yet which cluster this is: it took what it knows from before the first change."""
+        dialler, host = self._hosts[source].replica, self._host.replica
+        if dialler is None or host is None:
+            return False
+        return dialler.members.cluster_incarnation == 0 and self.ids[source] not in host.members
 
     def opened(self, to: int, target_process: int, dial: int, answer: bytes) -> None:
         """The answer to our Hello: the link is up, unless something newer happened."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from copycat.seeded_random import SimRandom
+from copycat.sim.churn import Churn
 from copycat.sim.fault_trigger import FaultTrigger
 from copycat.sim.host import SimHost
 from copycat.sim.marks import OF_NOBODY, Marks
@@ -37,6 +38,7 @@ class Nemesis:
         marks: Marks,
         hosts: Sequence[SimHost],
         clients: Sequence[SimClient | SessionClient],
+        churn: Churn,
     ) -> None:
         self._options = options
         self._world = world
@@ -46,6 +48,7 @@ class Nemesis:
         self._marks = marks
         self._hosts = hosts
         self._clients = clients
+        self._churn = churn
         self._is_over = not options.faults
         self._round = 0
         self._wrong_number = options.wrong_clock
@@ -68,6 +71,7 @@ class Nemesis:
         """No more faults: everything is repaired now, and everybody is up and awake."""
         self._is_over = True
         self._round += 1
+        self._churn.calm()
         self._network.calm()
         for host in self._hosts:
             if host.disk.has_fault:
@@ -76,7 +80,7 @@ class Nemesis:
             host.clock.steady()
             host.resume()
             host.workers.calm()
-            if not host.is_up:
+            if not host.is_up and host.was_started:
                 host.start()
         for client in self._clients:
             client.silent_until_us = 0
@@ -358,6 +362,10 @@ class Nemesis:
                 MemberId(to),
                 lambda outcome: mark(f"transfer {'done' if outcome.ok else 'refused'}"),
             )
+
+    def _change(self) -> None:
+        """Somebody asks for a change of the members."""
+        self._churn.strike()
 
     def _clean(self) -> None:
         """Somebody asks for a cleaning now."""

@@ -43,7 +43,7 @@ FAULTS = (
 )
 """Kinds of faults that a nemesis can draw. Message faults are rates of the network. On top of
 these "away" comes with snapshots and cleaning, "clean" (a cleaning on demand) with cleaning, and
-"rot", "disk_rollback" and "wrong_clock" by themselves.
+"change" (of the members), "rot", "disk_rollback" and "wrong_clock" by themselves.
 """
 
 KINDS = (
@@ -161,8 +161,12 @@ class SeedOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The member whose wall clock is wrong, with the fault of that name."""
     wrong_at_start_ms: int = 0
     """By how much that clock is wrong when the members start for the first time."""
+    joiners: int = 0
+    """So many hosts are no founders: they join later, each with an id of its own."""
 
 
+CHURN_FROM = 1_000_000
+"""Smaller seeds are those of regressions and of seeded bugs: their clusters are of founders."""
 READERS = ("echo", "isolate", "pause", "process", "slow_disk", "slow_link", "transfer")
 """Faults around a leader that does not know that it is none any more."""
 
@@ -216,7 +220,7 @@ def draw_options(seed: int) -> SeedOptions:
     and, whether with those or not, for three in ten logs that are cleaned, for a few disks
     that rot, for a few one slow thread (files, or rewrites, take long), and for three in ten
     answers of threads that are heard late. In half of them some faults, or all, wait for a
-    state."""
+    state. Every third of those from CHURN_FROM on changes its members."""
     options = _draw_common(seed)
     random = SimRandom(seed ^ 0x54A9)
     if random.chance(300_000):
@@ -257,7 +261,30 @@ def draw_options(seed: int) -> SeedOptions:
     random = SimRandom(seed ^ 0x1A7E)
     if random.chance(300_000):
         options = _with_late_answers(random, options)
+    if seed >= CHURN_FROM and seed % 3 == 0 and "stale_leader" not in options.faults:
+        options = _with_churn(SimRandom(seed ^ 0xC4A9), options)
     return options
+
+
+def _with_churn(random: SimRandom, options: SeedOptions) -> SeedOptions:
+    """Members that join, are promoted, demoted and removed, most of the time; beside that the
+    faults that were drawn. Nothing rots, and no disk is put back: a directory that is an older
+    copy of itself may not know that it was removed."""
+    replace = msgspec.structs.replace
+    members = random.pick((1, 1, 2, 3, 3, 3, 4, 5, 7))
+    rest = set(options.faults) - {"rot", "disk_rollback", "clean", "wrong_clock"}
+    return replace(
+        options,
+        members=members,
+        joiners=random.between(1, 4),
+        faults=tuple(sorted({*rest, "change"})),
+        fault_us=random.pick((200, 500, 1_000)) * MS,
+        duration_us=random.pick((10, 15, 25)) * SECOND,
+        clean=CleanOptions(),
+        workload=replace(options.workload, is_keyed=False),
+        wrong_clock=0,
+        wrong_at_start_ms=0,
+    )
 
 
 def _with_stale_leaders(random: SimRandom, options: SeedOptions) -> SeedOptions:

@@ -91,7 +91,7 @@ def _marks(cluster: Cluster) -> Counter[str]:
     marks["session expired"] += cluster.sessions.expired
     marks["command of a closed session ignored"] += cluster.sessions.ignored
     marks["session expired while its command waits"] += cluster.sessions.cut_short
-    majority = cluster.raft.configuration.quorum_size
+    majority = cluster.raft.membership.committed[0].quorum_size
     marks += election_marks(cluster.raft.votes, cluster.raft.leaders, majority)
     return marks
 
@@ -119,7 +119,8 @@ def _run(cluster: Cluster) -> None:
     _must_live(cluster)
     _check_equal(cluster)
     if cluster.trace.marks["entry cleaned"]:
-        disks = [(host.number, *host.disk.again(cluster.seed)) for host in cluster.hosts]
+        stateful = cluster.members(is_stateful=True)
+        disks = [(host.number, *host.disk.again(cluster.seed)) for host in stateful]
         last_index = len(cluster.raft.committed)
         check_replay(disks, cluster.committed_log, last_index, cluster.sessions, cluster.trace)
     _check_history(cluster)
@@ -158,7 +159,7 @@ def _must_live(cluster: Cluster) -> None:
     _wait(cluster, "no agreed leader", CALM_TIMEOUTS, lambda: cluster.agreed_leader() != 0)
     cluster.world.run_until(cluster.world.now_us + 4 * SECOND, STEPS_MAX)
     _wait(cluster, "no agreed leader later", CALM_TIMEOUTS, lambda: cluster.agreed_leader() != 0)
-    leader, term = cluster.agreed_leader(), max(host.term for host in cluster.hosts)
+    leader, term = cluster.agreed_leader(), max(host.term for host in cluster.members())
     clients = cluster.clients
     rounds = CALM_TIMEOUTS + 10 * SECOND // _timeout_us(cluster)
     _wait(cluster, "clients without answers", rounds, lambda: all(c.is_idle for c in clients))
@@ -168,12 +169,12 @@ def _must_live(cluster: Cluster) -> None:
         rounds,
         lambda: sum(c.probe() for c in clients) == len(clients),
     )
-    if (leader, term) != (cluster.agreed_leader(), max(host.term for host in cluster.hosts)):
+    if (leader, term) != (cluster.agreed_leader(), max(host.term for host in cluster.members())):
         raise violated(
             "I16",
             "leadership moves in a calm",
             before=(leader, term),
-            now=(cluster.agreed_leader(), [host.term for host in cluster.hosts]),
+            now=(cluster.agreed_leader(), [host.term for host in cluster.members()]),
         )
     _wait(cluster, "members not equal", rounds, lambda: _converged(cluster))
     if cluster.options.workload.is_keyed:
@@ -183,13 +184,14 @@ def _must_live(cluster: Cluster) -> None:
 
 def _clean_all(cluster: Cluster, rounds: int) -> None:
     """I25: a last major compaction of every member leaves nothing that was released for good."""
-    before = [_what_must_go(host, cluster.sessions.acknowledged_index()) for host in cluster.hosts]
+    hosts = cluster.members(is_stateful=True)
+    before = [_what_must_go(host, cluster.sessions.acknowledged_index()) for host in hosts]
     reports: list[CompactionReport] = []
-    for host in cluster.hosts:
+    for host in hosts:
         if host.replica is not None:
             host.replica.compact(Compaction.MAJOR, reports.append)
-    _wait(cluster, "no compaction", rounds, lambda: len(reports) == len(cluster.hosts))
-    for host, must_go in zip(cluster.hosts, before, strict=True):
+    _wait(cluster, "no compaction", rounds, lambda: len(reports) == len(hosts))
+    for host, must_go in zip(hosts, before, strict=True):
         directory = host.disk.directory
         if directory is None:
             continue  # it is down, and the next check says so
@@ -212,7 +214,7 @@ def _converged(cluster: Cluster) -> bool:
     return all(
         host.commit_index == host.last_applied == host.disk_model.last_index == end
         and host.durable_index == end
-        for host in cluster.hosts
+        for host in cluster.members(is_stateful=True)
     )
 
 
@@ -225,7 +227,7 @@ def _what_must_go(host: SimHost, acknowledged_index: int) -> set[int]:
 
 def _check_equal(cluster: Cluster) -> None:
     """Digests equal; each disk, read back whole, holds exactly what was committed (I5, I20)."""
-    for host in cluster.hosts:
+    for host in cluster.members(is_stateful=True):
         if host.executor is None or host.disk.directory is None:
             raise violated("I16", "a member is down in a calm", member=host.number)
         cluster.sessions.digest(host.number, host.last_applied, host.executor.digest())
@@ -243,7 +245,7 @@ def _check_equal(cluster: Cluster) -> None:
             raise violated("I23", "a log with other gaps than were made", member=host.number)
     for leader in cluster.leaders():
         cluster.raft.check_matches(leader)
-    terms = max(host.term for host in cluster.hosts)
+    terms = max(host.term for host in cluster.members())
     if terms > 4 * len(cluster.raft.leaders) + cluster.trace.marks["campaign"] + 40:
         raise violated("I16", "terms run away", term=terms, leaders=len(cluster.raft.leaders))
 

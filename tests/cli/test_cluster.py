@@ -77,7 +77,11 @@ def test_a_leader_that_is_removed_hands_over_first(capsys: pytest.CaptureFixture
     cluster = three()
     assert run(cluster, "remove", "a:1", timeout=5.0) == 0
     kinds = [type(one).__name__ for one in cluster.asked]
-    assert kinds == ["ViewRequest", "ChangeRequest", "TransferRequest", "ChangeRequest"]
+    assert [kind for kind in kinds if kind != "ViewRequest"] == [
+        "ChangeRequest",
+        "TransferRequest",
+        "ChangeRequest",
+    ]
     assert cluster.leader == "b:1"
     out, err = capsys.readouterr()
     assert out == "a:1 is no member any more\n"

@@ -8,12 +8,13 @@ import pytest
 
 from copycat.errors import InvariantError
 from copycat.protocol.peer import AppendReply, InstallReply
+from copycat.raft.configuration import Configuration
 from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import LogHistory
 from copycat.sim.checkers.raft import RaftChecker
 from copycat.sim.options import draw_options
 from copycat.sim.runner import run_seed
-from copycat.types import NO_ENTRY, EntryId
+from copycat.types import NO_ENTRY, EntryId, MemberId
 
 Frames = list[tuple[int, int, int]]
 CONFIRMED = InstallReply(1, 1, EntryId(1, 6), 0, True)
@@ -65,8 +66,11 @@ def test_i10_a_reset_below_the_commit_or_by_a_leader(disk_model: DiskModel) -> N
         disk_model.reset(EntryId(1, 2))
 
 
+ALONE = Configuration.of(MemberId(101))
+
+
 def test_i3_a_durable_snapshot_is_as_good_as_the_log(disk_model: DiskModel) -> None:
-    checker = RaftChecker([disk_model], [101], lambda *_: None, lambda *_: None)
+    checker = RaftChecker([disk_model], [101], lambda *_: None, lambda *_: None, ALONE)
     disk_model.hard_state = (1, 101)
     checker.started(0)
     with fires("I12"):

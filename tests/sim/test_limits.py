@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from copycat import Storage
+from copycat.config import member_id
 from copycat.errors import ConfigurationError
 from copycat.seeded_random import SimRandom
 from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import LogHistory
-from copycat.sim.disk import SimDisk
+from copycat.sim.disk import CLUSTER, SimDisk
 from copycat.sim.options import DiskOptions
 from copycat.sim.world import Trace
 from copycat.storage import FaultEnv
@@ -25,6 +26,7 @@ def test_the_smallest_segment_that_settings_allow_opens() -> None:
         DiskModel(0, LogHistory()),
         "m0:7000",
         ("m0:7000",),
+        member_id(CLUSTER, "m0:7000"),
         DiskOptions(max_segment_size=smallest),
         SimRandom(1),
         Trace(),

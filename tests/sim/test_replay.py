@@ -95,7 +95,7 @@ def test_i25_what_a_snapshot_took_meanwhile_is_not_left(
     )
     marks: list[str] = []
     cluster: Any = SimpleNamespace(
-        hosts=[host],
+        members=lambda **_: [host],
         sessions=SimpleNamespace(acknowledged_index=lambda: 20),
         trace=SimpleNamespace(mark=marks.append),
     )

@@ -63,6 +63,8 @@ class DiskModel:
         """Bytes of the log were damaged, and no start has seen it yet."""
         self.loss = Loss(self)
         """What was durable and has to come back (C12, F8)."""
+        self.wiped_by: EntryId | None = None
+        """Names the configuration by which log and state were deleted last."""
         self.snapshot_indexes: set[int] = set()
         """Indexes of all snapshots that may still be there."""
         self.truncations = self.resets = 0
@@ -264,6 +266,25 @@ class DiskModel:
         self.tickets.clear()
         self.role = lambda: (False, 0)
         self.last_applied = self.valid_from = lambda: 0
+
+    def wiped(self, name: EntryId) -> None:
+        """A start deletes log and snapshots, for the directory says that by the configuration
+        `name` this member has none (C33)."""
+        if name == self.wiped_by and self.promised:
+            raise violated(
+                "C33",
+                "a member deletes what it acknowledged after it was a member again",
+                member=self.member,
+                configuration=name,
+                promised=self.promised,
+            )
+        self.wiped_by = name
+        self.entries = []
+        self.durable = self.promised = self.least = self.most = 0
+        self.snapshot, self.snapshot_indexes = NO_ENTRY, set()
+        self.gaps = Gaps()
+        self.loss = Loss(self)
+        self.older.clear()
 
     def recovered(
         self,

@@ -1,8 +1,8 @@
 """The laws of consensus, held against what members do: I1, I2, I3, I4, I6 to I9, I12.
 
-The checker keeps the history itself (leaders, votes, committed entries, and who votes), and looks
-at a member through `MemberView`, never into the core. `after_step` runs after every event on the
-member it touched; a step that changed nothing costs one comparison of five numbers.
+The checker keeps the history itself (leaders, votes, committed entries), and looks at a member
+through `MemberView`, never into the core. `after_step` runs after every event on the member it
+touched; a step that changed nothing costs one comparison of five numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from copycat.protocol.peer import (
 from copycat.raft.configuration import Configuration
 from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import violated
-from copycat.types import MemberId, MemberType, ServerState
+from copycat.sim.checkers.membership import MembershipChecker
+from copycat.types import MemberId, ServerState
 
 __all__ = ["MemberView", "RaftChecker"]
 
@@ -48,8 +49,12 @@ class MemberView(Protocol):
     def disk_model(self) -> DiskModel: ...
     @property
     def configuration(self) -> Configuration:
-        """Who the members are, and who of them votes, as this member knows it. It is compared
-        with what the checker knows; no majority is counted with it."""
+        """The newest one that it knows, committed or not."""
+        ...
+
+    @property
+    def committed_configuration(self) -> Configuration:
+        """The newest one of which it knows that it is committed."""
         ...
 
     def matches(self) -> Mapping[int, int]:
@@ -76,7 +81,10 @@ class _Heard:
 
 
 class RaftChecker:
-    """One for a world. Members are numbers; `ids` has the MemberId of each, a voter at first."""
+    """One for a world. Members are numbers; `ids` has the MemberId of each.
+
+    founders: the first configuration; members that are not in it may join later.
+    """
 
     def __init__(
         self,
@@ -84,26 +92,22 @@ class RaftChecker:
         ids: Sequence[int],
         on_committed: Callable[[MemberView, int, int], None],
         on_elected: Callable[[int, int], None],
+        founders: Configuration,
     ) -> None:
         self.disk_models = disk_models
         self.ids = ids
-        self.configuration = Configuration.of(*map(MemberId, ids))
-        """Who votes, as far as the history says that is checked here. Every majority is counted
-        with it, and a member that knows another one is a violation."""
-        self._types = _types(self.configuration)
         self.leaders: dict[int, int] = {}
         self.votes: dict[tuple[int, int], int] = {}
         self.committed = disk_models[0].history.committed
+        members = [MemberId(one) for one in ids]
+        self.membership = MembershipChecker(founders, members, self.committed, disk_models)
+        """What members know of the members is what the history holds: a majority is counted with
+        the configuration of the leader that counts it."""
         self._on_committed = on_committed
         self._on_elected = on_elected
         self._last: dict[int, _Facts] = {}
         self._heard: dict[int, _Heard] = {}
         self._terms = [0] * len(disk_models)
-
-    def adopt(self, configuration: Configuration) -> None:
-        """An entry that is committed in the history makes this the configuration."""
-        self.configuration = configuration
-        self._types = _types(configuration)
 
     # --- processes ----------------------------------------------------------------------
 
@@ -111,6 +115,7 @@ class RaftChecker:
         """A new process of `member`, its disk model already recovered (I24)."""
         self._last[member] = _NEWBORN
         self._heard[member] = _Heard()
+        self.membership.started(member)
         self._terms[member] = self.disk_models[member].hard_state[0]
 
     # --- the wire -----------------------------------------------------------------------
@@ -237,13 +242,17 @@ class RaftChecker:
 
     def after_step(self, view: MemberView) -> None:
         """Hold the laws against what changed in this step."""
+        self.membership.learn(view)
+        self._after_step(view)
+        self.membership.check(view)
+
+    def _after_step(self, view: MemberView) -> None:
         number = view.number
         before = self._last[number]
         now = (view.state, view.term, view.commit_index, view.last_applied)
         if now == before:
             return
         self._last[number] = now
-        self._check_configuration(view)
         state, term, commit, applied = now
         disk_model = view.disk_model
         if term < before[1] or term < self._terms[number]:
@@ -263,33 +272,9 @@ class RaftChecker:
             )
         if state is ServerState.LEADER and (before[0] is not state or before[1] != term):
             self._led(number, term)
-            self._check_vote(view)
         if commit > before[2]:
             self._check_commit_rule(view, before, now)
             self._commit(view, before[2], commit)
-
-    def _check_configuration(self, view: MemberView) -> None:
-        """A member counts majorities of the voters, and of nobody else (I6)."""
-        known = view.configuration
-        if known.entry != self.configuration.entry or _types(known) != self._types:
-            raise violated(
-                "I6",
-                "a member knows another configuration than the history",
-                member=view.number,
-                here=known,
-                history=self.configuration,
-            )
-
-    def _check_vote(self, view: MemberView) -> None:
-        """A leader is a voter."""
-        if not self.configuration.has_vote(MemberId(self.ids[view.number])):
-            raise violated(
-                "I1",
-                "a leader that is no voter",
-                member=view.number,
-                term=view.term,
-                voters=self.configuration.voters,
-            )
 
     def _check_commit_rule(self, view: MemberView, before: _Facts, now: _Facts) -> None:
         disk_model, commit = view.disk_model, now[2]
@@ -351,7 +336,7 @@ class RaftChecker:
             # It votes as if it had it (C12).
             or one.loss.entries_before[commit - 1 : commit] == [newest]
         ]
-        if not self.configuration.has_quorum(holders):
+        if not view.configuration.has_quorum(holders):
             raise violated(
                 "I6",
                 "committed, but not durable on a majority",
@@ -380,6 +365,8 @@ class RaftChecker:
                 disk_model.loss.is_unaware or disk_model.hard_state[0] > view.term
             ):
                 continue  # what this leader counts is gone, and it is about to hear of it
+            if disk_model.wiped_by is not None and disk_model.hard_state[0] > view.term:
+                continue  # a later leader had it delete its log
             if disk_model.term_at(disk_model.last_index) > view.term:
                 continue  # so did a later leader, of which this one has not heard yet
             if match and (
@@ -395,8 +382,3 @@ class RaftChecker:
                     match_index=match,
                     platter=disk_model.platter,
                 )
-
-
-def _types(configuration: Configuration) -> dict[MemberId, MemberType]:
-    """What each member is; its address and the order of the members are not compared."""
-    return {record.member: record.type for record in configuration.members}

@@ -1,0 +1,67 @@
+"""How a server comes to know the cluster that it is to join, before it has a log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from typing import NamedTuple
+
+from copycat.client.cluster_connection import ClusterConnection
+from copycat.errors import NoLeaderError
+from copycat.member.configuration_file import StoredConfigurations
+from copycat.protocol.client import ClusterView, ViewRequest
+from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
+from copycat.types import MemberId
+
+__all__ = ["Newcomer", "find_cluster"]
+
+log = logging.getLogger("copycat.server")
+
+AGAIN_S = 0.5
+WAITING_LOG_S = 3.0
+"""How often a server that waits for a cluster logs whom it asks, and what they answer."""
+
+
+class Newcomer(NamedTuple):
+    """What the directory of a server that joins begins with.
+
+    member: its id, 128 random bits (C16). configurations: what the cluster said of itself.
+    """
+
+    member: MemberId
+    configurations: StoredConfigurations
+
+    @classmethod
+    def of(cls, view: ClusterView) -> Newcomer:
+        """A new member of the cluster of this view."""
+        records = tuple(
+            MemberRecord(one.member, one.type, one.address, one.since, one.is_promotable)
+            for one in view.members
+        )
+        record = ConfigurationRecord(view.entry, view.incarnation, records)
+        return cls(MemberId(secrets.randbits(128)), StoredConfigurations((record,)))
+
+
+async def find_cluster(connection: ClusterConnection, name: str) -> ClusterView:
+    """The cluster as its leader knows it, as soon as one of the members says so.
+
+    name: of the server, for the line that is logged every few seconds meanwhile.
+    """
+    loop = asyncio.get_running_loop()
+    begun = logged_s = loop.time()
+    while True:
+        try:
+            view = await connection.ask(ViewRequest(0))
+            why = f"no leader is known at {', '.join(connection.addresses)}"
+            if view.leader:
+                return view
+        except NoLeaderError as error:
+            why = "; ".join([error.message, *(error.state or "").splitlines()])
+        now = loop.time()
+        if now - logged_s >= WAITING_LOG_S:
+            logged_s = now
+            log.warning(
+                "%s: waiting for a cluster to join: %s (for %.0f s by now)", name, why, now - begun
+            )
+        await asyncio.sleep(AGAIN_S)

@@ -1,0 +1,118 @@
+"""What is asked about the members: answered here, passed on to the leader, or refused."""
+
+from __future__ import annotations
+
+from copycat.protocol.client import (
+    ClusterRequest,
+    ClusterView,
+    Failure,
+    Refusal,
+    ServerMessage,
+    TransferRequest,
+    ViewRequest,
+)
+from copycat.types import MemberId, MemberType, ServerState
+from tests.replica.disks import Disks
+from tests.replica.harness import CLIENT, Node
+
+
+def three() -> tuple[Disks, Node, list[Node]]:
+    net = Disks()
+    leader = net.elect()
+    net.stabilize(100)
+    return net, leader, [node for node in net.nodes.values() if node is not leader]
+
+
+def asked(net: Disks, node: Node, message: ClusterRequest) -> list[ServerMessage]:
+    """What a request of the member's own process is answered."""
+    answers: list[ServerMessage] = []
+    node.replica.request(message, answers.append)
+    for _ in range(4):
+        net.stabilize(50)
+    return answers
+
+
+def test_the_leader_shows_the_members_and_how_far_they_are() -> None:
+    net, leader, _ = three()
+    (view,) = asked(net, leader, ViewRequest(0))
+    assert isinstance(view, ClusterView)
+    assert view.member == view.leader == leader.member
+    assert view.state is ServerState.LEADER
+    assert [one.type for one in view.members] == [MemberType.ACTIVE] * 3
+    assert {one.match_index for one in view.members} == {view.last_index}
+    assert all(one.is_reachable for one in view.members)
+
+
+def test_a_follower_passes_a_request_of_its_own_process_on() -> None:
+    net, leader, (follower, _) = three()
+    (view,) = asked(net, follower, ViewRequest(0))
+    assert isinstance(view, ClusterView)
+    assert view.member == leader.member
+    (local,) = asked(net, follower, ViewRequest(0, is_local=True))
+    assert isinstance(local, ClusterView)
+    assert local.member == follower.member
+    assert {one.match_index for one in local.members} == {0}
+
+
+def test_a_client_of_a_follower_is_answered_by_the_leader() -> None:
+    net, leader, (follower, _) = three()
+    follower.client(ViewRequest(5))
+    net.stabilize(50)
+    views = [one for at, one in follower.host.replies if at == CLIENT]
+    assert [(type(one), one.request) for one in views if isinstance(one, ClusterView)] == [
+        (ClusterView, 5)
+    ]
+    assert isinstance(views[0], ClusterView)
+    assert views[0].member == leader.member
+
+
+def test_without_a_leader_a_member_shows_what_it_knows_and_passes_nothing_on() -> None:
+    net = Disks()
+    node = next(iter(net.nodes.values()))
+    node.turn()
+    (view,) = asked_alone(node, ViewRequest(0))
+    assert isinstance(view, ClusterView)
+    assert view.leader == 0
+    (failure,) = asked_alone(node, TransferRequest(0, MemberId(0)))
+    assert isinstance(failure, Failure)
+    assert failure.code in (Refusal.NO_LEADER, Refusal.NO_QUORUM)
+
+
+def asked_alone(node: Node, message: ClusterRequest) -> list[ServerMessage]:
+    answers: list[ServerMessage] = []
+    node.replica.request(message, answers.append)
+    node.turn()
+    return answers
+
+
+def test_a_request_that_the_leader_takes_away_with_it_is_answered() -> None:
+    net, leader, (follower, _) = three()
+    answers: list[ServerMessage] = []
+    follower.replica.request(TransferRequest(0, leader.member), answers.append)
+    follower.turn()
+    net.cut(leader.member)
+    for _ in range(60):
+        net.stabilize(100)
+    (failure,) = answers
+    assert isinstance(failure, Failure)
+    assert failure.code == Refusal.NO_LEADER
+    assert "is gone" in failure.reason
+
+
+def test_leadership_is_handed_over_on_request() -> None:
+    net, leader, (heir, _) = three()
+    (view,) = asked(net, leader, TransferRequest(0, heir.member))
+    assert isinstance(view, ClusterView)
+    assert view.leader == heir.member
+    (failure,) = asked(net, heir, TransferRequest(0, MemberId(99)))
+    assert isinstance(failure, Failure)
+    assert failure.code == Refusal.NOT_TRANSFERRED
+
+
+def test_a_request_for_another_cluster_is_refused() -> None:
+    net, leader, _ = three()
+    leader.client(ViewRequest(5, "another"))
+    net.stabilize(50)
+    (failure,) = [one for at, one in leader.host.replies if at == CLIENT]
+    assert isinstance(failure, Failure)
+    assert failure.code == Refusal.WRONG_CLUSTER

@@ -1,0 +1,239 @@
+"""Members that join, are promoted, demoted and removed, from any member about any member."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from copycat import (
+    ConfigurationError,
+    CopycatClient,
+    CopycatServer,
+    LastVoterError,
+    MemberIdReusedError,
+    MemberType,
+    ServerState,
+    StaleConfigurationError,
+)
+from copycat.cli.cluster.app import ClusterOptions, run_with
+from copycat.client.cluster_connection import ClusterConnection
+from tests.server.cluster import Book, free_address, run, server
+
+pytestmark = pytest.mark.slow
+
+
+class Growing:
+    """A cluster that begins with one member, in a folder for all directories."""
+
+    def __init__(self, path: Path, stack: AsyncExitStack) -> None:
+        self.path = path
+        self.stack = stack
+        self.servers: dict[str, CopycatServer[Any]] = {}
+        self.heard: dict[str, list[str]] = {}
+
+    async def new(self, name: str, address: str = "") -> CopycatServer[Any]:
+        """A server of this name, whose port is open; its events are in `heard`."""
+        one = server(self.path / name, address or free_address(), Book, name=name)
+        lines = self.heard.setdefault(name, [])
+        one.cluster.on_join(lambda member: lines.append(f"join {member.name}"))
+        one.cluster.on_leave(lambda member: lines.append(f"leave {member.name}"))
+        self.servers[name] = one
+        await self.stack.enter_async_context(one)
+        return one
+
+    async def found(self) -> CopycatServer[Any]:
+        """The first member, which leads."""
+        return await (await self.new("a")).bootstrap()
+
+    async def join(self, name: str, *, type: Any = "active") -> CopycatServer[Any]:
+        """One more member, which asks all that run."""
+        places = [str(one.address) for one in self.servers.values() if one.is_running]
+        return await (await self.new(name)).join(*places, type=type)
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        while not holds():  # noqa: ASYNC110  (of several servers; there is no one event)
+            await asyncio.sleep(0.01)
+
+    def types(self, seen_by: CopycatServer[Any]) -> dict[str, MemberType]:
+        """What one member takes each member for, by the name of its server."""
+        names = {str(one.address): name for name, one in self.servers.items()}
+        return {names[address]: one.type for address, one in seen_by.cluster.members.items()}
+
+    async def all_see(self, **types: str) -> None:
+        """Wait until every member that runs sees these types."""
+        expected = {name: MemberType(type) for name, type in types.items()}
+        members = [self.servers[name] for name in types if self.servers[name].is_running]
+        await self.until(lambda: all(self.types(one) == expected for one in members))
+
+    @property
+    def leader(self) -> CopycatServer[Any]:
+        (found,) = [one for one in self.servers.values() if one.state is ServerState.LEADER]
+        return found
+
+
+def growing(path: Path, test: Callable[[Growing], Any]) -> None:
+    """Run a test with a cluster whose members are all shut down at the end."""
+
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            await test(Growing(path, stack))
+
+    run(scenario)
+
+
+def test_members_join_as_each_type_and_every_member_hears_of_it(tmp_path: Path) -> None:
+    async def test(cluster: Growing) -> None:
+        a = await cluster.found()
+        async with a.client() as client:
+            await client.submit_many(Book.add(n) for n in range(50))
+            b = await cluster.join("b")
+            d = await cluster.join("d", type="passive")
+            e = await cluster.join("e", type="reserve")
+            assert (b.state, d.state, e.state) == (
+                ServerState.FOLLOWER,
+                ServerState.PASSIVE,
+                ServerState.RESERVE,
+            )
+            await cluster.all_see(a="active", b="active", d="passive", e="reserve")
+            assert await client.submit(Book.add(50)) == 51
+            await cluster.until(lambda: len(d.state_machine.entries) == 51)
+            assert e.status().last_index == 0
+        addresses = {name: str(one.address) for name, one in cluster.servers.items()}
+        await cluster.until(lambda: len(cluster.heard["a"]) == 3)
+        assert cluster.heard["a"] == [f"join {addresses[name]}" for name in "bde"]
+        assert f"join {addresses['e']}" in cluster.heard["b"]
+        assert f"join {addresses['e']}" in cluster.heard["d"]
+        ids = {one.cluster.member.id for one in cluster.servers.values()}
+        assert len(ids) == 4
+
+    growing(tmp_path, test)
+
+
+def test_any_member_changes_any_member(tmp_path: Path) -> None:
+    async def test(cluster: Growing) -> None:
+        a = await cluster.found()
+        b = await cluster.join("b")
+        c = await cluster.join("c", type="reserve")
+        heard: list[MemberType] = []
+        a.cluster.members[str(c.address)].on_type_change(heard.append)
+
+        await c.cluster.members[str(c.address)].promote()
+        await cluster.all_see(a="active", b="active", c="passive")
+        await b.cluster.members[str(c.address)].promote("active")
+        await cluster.all_see(a="active", b="active", c="active")
+        await cluster.until(lambda: c.state is ServerState.FOLLOWER)
+        await c.cluster.members[str(b.address)].demote(MemberType.RESERVE)
+        await cluster.all_see(a="active", b="reserve", c="active")
+        await cluster.until(lambda: b.state is ServerState.RESERVE)
+        assert heard == [MemberType.PASSIVE, MemberType.ACTIVE]
+
+        # The leader hands over before it is removed, whoever asks.
+        leader, other = cluster.leader, c if cluster.leader is a else a
+        await b.cluster.members[str(leader.address)].remove()
+        await cluster.until(lambda: other.state is ServerState.LEADER)
+        await cluster.until(lambda: leader.state is ServerState.INACTIVE)
+        async with CopycatClient(str(b.address), cluster_name="test") as client:
+            assert await client.submit(Book.add(1)) == 1
+        with pytest.raises(LastVoterError):
+            await other.leave()
+
+    growing(tmp_path, test)
+
+
+def test_a_stale_member_object_changes_nothing(tmp_path: Path) -> None:
+    async def test(cluster: Growing) -> None:
+        a = await cluster.found()
+        b = await cluster.join("b", type="passive")
+        old = a.cluster.members[str(b.address)]
+        c = await cluster.join("c", type="reserve")
+        with pytest.raises(StaleConfigurationError) as caught:
+            await old.promote()
+        assert isinstance(caught.value, ConfigurationError)
+        assert (str(c.address), "reserve") in caught.value.members
+        assert cluster.types(a)["b"] is MemberType.PASSIVE
+
+    growing(tmp_path, test)
+
+
+def test_what_is_stored_wins_at_a_restart_of_all(tmp_path: Path) -> None:
+    async def test(cluster: Growing) -> None:
+        a = await cluster.found()
+        async with a.client() as client:
+            await client.submit(Book.add(7))
+        await cluster.join("b")
+        await cluster.join("c")
+        await cluster.join("d", type="passive")
+        await cluster.all_see(a="active", b="active", c="active", d="passive")
+        await a.cluster.members[str(cluster.servers["d"].address)].remove()
+        await cluster.all_see(a="active", b="active", c="active")
+        left = [cluster.servers[name] for name in "abc"]
+        for one in cluster.servers.values():
+            await one.shutdown()
+        # As the founder of a cluster of one, and as members of whatever they are told.
+        starts = [
+            left[0].bootstrap(),
+            left[1].bootstrap("127.0.0.1:1", "127.0.0.1:2"),
+            left[2].join("127.0.0.1:1"),
+        ]
+        await asyncio.gather(*starts)
+        await cluster.all_see(a="active", b="active", c="active")
+        async with left[1].client() as client:
+            assert await client.submit(Book.all()) == [7]
+        with pytest.raises(MemberIdReusedError):
+            await cluster.servers["d"].join(str(a.address))
+
+    growing(tmp_path, test)
+
+
+def test_a_member_leaves(tmp_path: Path) -> None:
+    async def test(cluster: Growing) -> None:
+        a = await cluster.found()
+        b = await cluster.join("b")
+        await a.leave()
+        assert not a.is_running
+        await cluster.all_see(b="active")
+        assert b.state is ServerState.LEADER
+        assert cluster.heard["b"][-1] == f"leave {a.address}"
+
+    growing(tmp_path, test)
+
+
+def test_the_command_works_over_the_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def test(cluster: Growing) -> None:
+        a = await cluster.found()
+        b = await cluster.join("b", type="passive")
+        c = await (await cluster.new("c")).join(str(a.address), type="inactive")
+        assert c.state is ServerState.INACTIVE
+        connection = ClusterConnection([str(b.address)], cluster_name="test")
+        try:
+
+            async def command(verb: Any, *addresses: object, **options: Any) -> None:
+                places = tuple(map(str, addresses))
+                assert await run_with(connection, verb, ClusterOptions(places, **options)) == 0
+
+            await command("add", c.address, goal="reserve")
+            await command("promote", b.address)
+            await command("transfer", b.address)
+            await command("demote", a.address, goal="reserve")
+            await command("promote", c.address, goal="active")
+            await command("remove", a.address)
+            capsys.readouterr()
+            await command("status", as_json=True)
+        finally:
+            connection.close()
+        document = json.loads(capsys.readouterr().out)
+        found = {one["address"]: (one["type"], one["role"]) for one in document["members"]}
+        assert found == {
+            str(b.address): ("active", "leader"),
+            str(c.address): ("active", "follower"),
+        }
+
+    growing(tmp_path, test)
