@@ -36,12 +36,15 @@ from copycat.replica.members import MemberTable
 from copycat.replica.membership import Membership
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.status import Outage, Status
+from copycat.storage.interface import ReplicaLog
 from copycat.types import ChangeKind, ChangeRefusal, MemberId, ServerState
 
 __all__ = ["ClusterRequests"]
 
 DIAL_ELECTIONS = 5
 """So many election timeouts a member that is to be added may take to answer the leader's dial."""
+MEMBER_NBYTES_MAX = 320
+"""No record of a member has more bytes."""
 NEVER_MS = 1 << 62
 
 
@@ -68,6 +71,7 @@ class ClusterRequests:
         self,
         options: ReplicaOptions,
         raft: Raft,
+        log: ReplicaLog,
         driver: Driver,
         members: MemberTable,
         membership: Membership,
@@ -81,6 +85,7 @@ class ClusterRequests:
         self._version = options.version
         self._dial_ms = DIAL_ELECTIONS * options.raft.election_timeout_ms
         self._raft = raft
+        self._log = log
         self._driver = driver
         self._members = members
         self._membership = membership
@@ -126,9 +131,18 @@ class ClusterRequests:
             self._ask(asked)
 
     def _ask(self, asked: _Asked) -> None:
+        if self._raft.state is ServerState.LEADER and not self._has_room():
+            why = f"the disk of {self._members.own_address} is full"
+            failure = Failure(asked.request, Refusal.DISK_FULL, self._replies.leader, why)
+            self._replies.send(asked.route, failure)
+            return
         token = next(self._tokens)
         self._asked[token] = asked
         self._driver.step(ChangeRequested(token, asked.change))
+
+    def _has_room(self) -> bool:
+        """Whether the log takes one more configuration (F12)."""
+        return self._log.has_room(MEMBER_NBYTES_MAX * (len(self._members) + 2))
 
     def _dial(self, asked: _Asked) -> None:
         """Have a link made to a member that is to be added; it is added when the link is up."""

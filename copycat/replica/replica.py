@@ -243,6 +243,7 @@ class Replica:
         return ClusterRequests(
             self._options,
             self.raft,
+            self._log,
             driver,
             self.members,
             self._membership,

@@ -6,7 +6,7 @@ import pytest
 
 from copycat.errors import CorruptLogError, VersionMismatchError, WrongDirectoryError
 from copycat.member.configuration_file import CONFIGURATION_FILE
-from copycat.protocol.client import Register, ViewRequest
+from copycat.protocol.client import Failure, Refusal, Register, ViewRequest
 from copycat.protocol.codec_client import encode_client
 from copycat.protocol.codec_configuration import decode_configuration, encode_configuration
 from copycat.protocol.codec_peer import decode_return, encode_append, encode_forward
@@ -156,6 +156,7 @@ def test_who_is_behind_the_log_gets_configuration_and_cluster_with_a_snapshot() 
     assert away.configuration == leader.configuration
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operations", range(0, 60, 3))
 def test_c35_an_acknowledged_configuration_survives_a_power_cut_anywhere(operations: int) -> None:
     """At level "memory" only the file knows it; what was not acknowledged may be gone."""
@@ -275,6 +276,7 @@ def append_of(leader: Member, span: Span) -> AppendEntries:
 # ---- reserves -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_reserve_has_no_log_and_comes_back_as_a_joiner() -> None:
     cluster = three()
     member = cluster.add(D)
@@ -299,6 +301,7 @@ def test_a_reserve_has_no_log_and_comes_back_as_a_joiner() -> None:
     assert member.directory.log.last_index > 0, "it keeps the log that it has again"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operations", range(0, 40, 2))
 def test_a_wipe_that_a_power_cut_ended_is_completed_or_has_not_begun(operations: int) -> None:
     cluster = three()
@@ -338,6 +341,7 @@ def test_a_wiped_member_without_its_file_does_not_start() -> None:
 # ---- links --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_c41_founders_again_do_not_reach_the_members_that_replaced_them() -> None:
     cluster = three()
     old = cluster.leader
@@ -408,3 +412,24 @@ def test_c41_who_is_no_member_may_ask_about_the_members_only() -> None:
             if peer == stranger.member and frame.type == FrameType.RETURN
         ]
         assert split_frame(decode_return(returned)[1]).type == answer
+
+
+@pytest.mark.slow
+def test_f12_a_leader_whose_log_has_no_room_refuses_a_change_and_runs_on() -> None:
+    cluster = Cluster(1)
+    cluster.elect()
+    leader = cluster.leader
+    newcomers = [cluster.newcomer(f"127.0.0.1:{n}") for n in range(4, 22)]
+    cluster.run(5)
+    leader.env.set_free_space(0)
+    asked = []
+    for newcomer in newcomers:
+        asked.append(cluster.ask(ChangeKind.ADD, newcomer, MemberType.RESERVE))
+        cluster.run(10)
+    assert leader.replica.stopped is None
+    refused = [each for answers in asked for each in answers if isinstance(each, Failure)]
+    assert refused
+    assert {each.code for each in refused} == {Refusal.DISK_FULL}
+    leader.env.set_free_space(1 << 40)
+    cluster.run(30)
+    cluster.change(ChangeKind.ADD, cluster.newcomer(E), MemberType.RESERVE)
