@@ -31,7 +31,15 @@ from copycat.types import MemberType
 if TYPE_CHECKING:
     from copycat.storage._native import Env
 
-__all__ = ["CONFIGURATION_FILE", "NOTHING_STORED", "ConfigurationFile", "StoredConfigurations"]
+__all__ = [
+    "CONFIGURATION_FILE",
+    "NOTHING_STORED",
+    "ConfigurationFile",
+    "StoredConfigurations",
+    "is_sole_voter",
+    "known_addresses",
+    "read_configurations",
+]
 
 CONFIGURATION_FILE = "configuration"
 
@@ -118,6 +126,12 @@ def read_configurations(env: Env, directory: str, *, has_log: bool) -> StoredCon
             raise
         _LOG.warning("the log says who the members are, for its file cannot be read: %s", error)
         return NOTHING_STORED
+
+
+def known_addresses(env: Env, directory: str, identity: Identity) -> tuple[str, ...]:
+    """Addresses of all members by what is stored: those of the founders if it says no others."""
+    records = read_configurations(env, directory, has_log=True).records
+    return tuple(one.address for one in records[-1].members) if records else identity.members
 
 
 def is_sole_voter(env: Env, directory: str, identity: Identity) -> bool:

@@ -11,6 +11,7 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from copycat.errors import ConfigurationError, CorruptLogError
+from copycat.member.configuration_file import known_addresses
 from copycat.member.damage_scan import scan
 from copycat.member.hard_state import best_copy
 from copycat.member.identity import IDENTITY_FILES, Identity, read_identity, write_identity
@@ -99,7 +100,7 @@ def plan(env: Env, directory: str, accept_loss_from: int) -> RecoveryPlan:
         directory,
         identity.cluster_name,
         identity.address,
-        identity.members,
+        known_addresses(env, directory, identity),
         first,
         accept_loss_from - 1,
         damage.index if damage is not None else 0,

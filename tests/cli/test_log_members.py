@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from copycat.member.configuration_file import StoredConfigurations
+from copycat.member.configuration_file import NOTHING_STORED, StoredConfigurations
 from copycat.member.directory import MemberDirectory
 from copycat.protocol.codec_configuration import encode_configuration
 from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
@@ -114,3 +114,34 @@ def test_verify_reads_the_list_of_members(tmp_path: Path, *, has_log: bool) -> N
     assert result.exit_code == 4
     expected = "nothing is lost" if has_log else "do not start this member"
     assert expected in result.stderr
+
+
+def test_advice_goes_by_the_members_of_now_and_not_by_the_founders(tmp_path: Path) -> None:
+    """A founder of a cluster of one has others by now, which have its entries."""
+    for name, first in (("alone", NOTHING_STORED), ("grown", StoredConfigurations((GROWN,)))):
+        directory = MemberDirectory.open(
+            Env(),
+            str(tmp_path / name),
+            cluster_name="orders",
+            address="a:1",
+            members=("a:1",),
+            member=MemberId(7),
+            incarnation_source=lambda: 5,
+            first=first,
+        )
+        for _ in range(3):
+            append(directory.native, 1, 0, one(EntryKind.NOOP))
+        durable(directory.native)
+        directory.close()
+        (segment,) = (tmp_path / name / "log").glob("*.log")
+        data = bytearray(segment.read_bytes())
+        at = data.rindex((2).to_bytes(8, "little") + (1).to_bytes(8, "little"))
+        data[at + 3] ^= 1
+        segment.write_bytes(data)
+    assert "there is no other member" in run("verify", "alone").stderr
+    assert "until it has fetched the missing entries" in run("verify", "grown").stderr
+
+
+GROWN = CONFIGURATION._replace(
+    members=(FOUNDER, MemberRecord(MemberId(8), MemberType.ACTIVE, "b:2", 2))
+)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from shlex import quote
 
-from copycat.errors import CorruptLogError, FormatVersionError
+from copycat.errors import CorruptLogError, FormatVersionError, VersionMismatchError
+from copycat.member.configuration_file import known_addresses
 from copycat.member.hard_state import HARD_STATE_FILES
 from copycat.member.identity import IDENTITY_FILES, read_identity
 from copycat.member.markers import LOST_ENTRIES_FILE
@@ -31,7 +32,7 @@ class Advice:
 
     def __init__(self, report: VerifyReport) -> None:
         self._report = report
-        self._home, self._founders = _member_of(report.path)
+        self._home, self._members = _member_of(report.path)
         lost = [one.index for one in report.damage if one.row in {"F2", "F3"} and one.index]
         self._first = min(lost, default=0)
         """The first entry that cannot be read; 0 when that is not known."""
@@ -60,11 +61,11 @@ class Advice:
             return _HINTS[damage.row]
         if self._bar:
             return f"do not start this member: see the hint for {self._bar}"
-        if len(self._founders) > 1:
+        if len(self._members) > 1:
             return _ONE_OF_SEVERAL
         if not is_of_log:
             return f"{_BACKUP}; a start refuses"
-        if not self._founders:
+        if not self._members:
             return f"{_BACKUP}\n{self._export()}"
         return f"{self._alone()}\n{self._export()}"
 
@@ -73,14 +74,14 @@ class Advice:
         report = self._report
         if not report.missing_upto:
             return []
-        if len(self._founders) > 1 and Env().exists(f"{self._home}/{LOST_ENTRIES_FILE}"):
+        if len(self._members) > 1 and Env().exists(f"{self._home}/{LOST_ENTRIES_FILE}"):
             means = "this member has recorded the loss: start it, and the others send them again"
-        elif len(self._founders) > 1:
+        elif len(self._members) > 1:
             means = (
                 "a member that was behind gets them from its leader; one that was up to date"
                 " has lost acknowledged entries: do not start that one, join a new member"
             )
-        elif self._founders:
+        elif self._members:
             means = "unless copycat recover discarded them, they are lost: restore a backup"
         else:
             means = "unless truncate() deleted them, they are lost: restore a backup"
@@ -109,16 +110,17 @@ class Advice:
 
 
 def _member_of(path: str) -> tuple[str, tuple[str, ...]]:
-    """The directory of the member whose log `path` is or contains, and its founding members.
+    """The directory of the member whose log `path` is or contains, and all members' addresses.
 
-    No founding members for a bare log, or when the identity cannot be read.
+    No members for a bare log, or when the identity cannot be read.
     """
     env = Env()
     for home in (path, str(Path(path).absolute().parent)):
         if any(env.exists(f"{home}/{name}") for name in (*IDENTITY_FILES, *HARD_STATE_FILES)):
             try:
                 identity, _ = read_identity(env, home)
-            except (CorruptLogError, FormatVersionError):
-                identity = None
-            return home, identity.members if identity is not None else ()
+                known = () if identity is None else known_addresses(env, home, identity)
+            except (CorruptLogError, FormatVersionError, VersionMismatchError):
+                known = ()
+            return home, known
     return path, ()
