@@ -87,6 +87,8 @@ class Membership:
 
     def _on_committed(self, effect: ConfigurationCommitted, *, leads: bool) -> None:
         configuration = effect.configuration
+        if configuration.entry <= self._members.committed.entry:
+            return  # the file of this directory said so before the core heard of it
         self._store.committed(configuration)
         self._members.cluster_incarnation = self._store.cluster_incarnation
         changes = self._members.commit(configuration)

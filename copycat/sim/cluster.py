@@ -71,7 +71,7 @@ class Cluster:
         self.history: list[Operation] = []
         self.sessions = SessionChecker(self.asked)
         self.committed_log = CommittedLog()
-        laws = CompactionLaws(self.disk_models, self.sessions)
+        laws = CompactionLaws(self.sessions, self._had_by_all)
         for disk_model in self.disk_models:
             disk_model.laws = laws
         by_id = {member_id(CLUSTER, address): address for address in sorted(self.founders)}
@@ -264,6 +264,9 @@ class Cluster:
         )
         self.sessions.digest(host.number, executor.last_applied, executor.digest())
 
+    def heard(self, host: SimHost, configuration: Configuration) -> None:
+        self.raft.membership.heard(host.number, configuration)
+
     def stopped(self, host: SimHost, reason: BaseException) -> None:
         """A member stopped itself. Only a power cut in the middle of its work explains it."""
         if host.disk.is_cut:
@@ -325,6 +328,9 @@ class Cluster:
             for run in runs:
                 stamped_us = self.log_history.stamped_us[run.first_index, term]
                 self.clock.committed(run.first_index, run.time_ms, stamped_us, term)
+
+    def _had_by_all(self) -> int:
+        return self.raft.membership.had_by_all([one.had for one in self.disk_models])
 
     def _holder(self, first: int) -> SimHost:
         """Somebody whose log still has what is committed from `first` on."""

@@ -68,6 +68,7 @@ class Observer(Protocol):
     def applied(self, host: SimHost, outcome: ApplyResult) -> None: ...
     def snapshot(self, host: SimHost, executor: SessionExecutor, *, is_taken: bool) -> None: ...
     def stopped(self, host: SimHost, reason: BaseException) -> None: ...
+    def heard(self, host: SimHost, configuration: Configuration) -> None: ...
 
 
 class SimHost:
@@ -239,6 +240,7 @@ class SimHost:
             self._world.now_us, self.number, "start", self.process, log.last_index, self.term
         )
         self._observer.started(self)
+        self.replica.on_cluster_change(_Listener(self, self._observer))
         self.replica.connect_peers()
         self.wake()
 
@@ -400,6 +402,23 @@ class SimHost:
 
     def stop(self, reason: BaseException) -> None:
         self._observer.stopped(self, reason)
+
+
+class _Listener:
+    """Implements `copycat.replica.cluster_listener.ClusterListener` for the checkers."""
+
+    def __init__(self, host: SimHost, observer: Observer) -> None:
+        self._host = host
+        self._observer = observer
+
+    def configuration_committed(self, configuration: Configuration) -> None:
+        self._observer.heard(self._host, configuration)
+
+    def leader_changed(self, leader: MemberId, term: int) -> None:
+        """Elections have checkers of their own."""
+
+    def link_changed(self, member: MemberId, *, is_up: bool) -> None:
+        """What a link is, its owner knows."""
 
 
 def peek(frame: Frame) -> PeerMessage | None:

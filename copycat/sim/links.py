@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from copycat.errors import CopycatError
+from copycat.protocol.codec_peer import decode_hello
 from copycat.protocol.framing import split_frame
-from copycat.protocol.peer import PeerMessage
+from copycat.protocol.peer import Hello, PeerMessage
 from copycat.replica.replica import Replica
 from copycat.seeded_random import SimRandom
 from copycat.sim.checkers.log_history import violated
@@ -175,7 +176,7 @@ class Links:
         try:
             member, answer = replica.accept_peer(split_frame(hello))
         except CopycatError as cause:
-            if self._is_unknown_newcomer(source):
+            if self._is_unknown_newcomer(replica, decode_hello(split_frame(hello))):
                 self._trace.mark("newcomer refused")
                 return
             raise violated("C16", "an honest peer was refused", cause=str(cause)) from cause
@@ -194,20 +195,25 @@ class Links:
             answer,
         )
 
-    def _is_unknown_newcomer(self, source: int) -> bool:
-        """Whether this member is not asked to add the host at the other end, which does not know
-        yet which cluster this is: it took what it knows from before the first change."""
-        dialler, host = self._hosts[source].replica, self._host.replica
-        if dialler is None or host is None:
-            return False
-        return dialler.members.cluster_incarnation == 0 and self.ids[source] not in host.members
+    @staticmethod
+    def _is_unknown_newcomer(replica: Replica, hello: Hello) -> bool:
+        """Whether nobody asked this member to add the dialler, which does not know yet which
+        cluster this is: it took what it knows from before the first change."""
+        return hello.cluster_incarnation == 0 and hello.member not in replica.members
 
     def opened(self, to: int, target_process: int, dial: int, answer: bytes) -> None:
         """The answer to our Hello: the link is up, unless something newer happened."""
         link, host, replica = self._links[to], self._host, self._host.replica
         if link.is_up or link.dial != dial or replica is None:
             return
-        event = replica.check_hello(self.ids[to], split_frame(answer))
+        frame = split_frame(answer)
+        try:
+            event = replica.check_hello(self.ids[to], frame)
+        except CopycatError as cause:
+            if self._is_unknown_newcomer(replica, decode_hello(frame)):
+                self._trace.mark("newcomer refused")
+                return
+            raise violated("C16", "an honest answer was refused", cause=str(cause)) from cause
         link.dial += 1
         link.generation += 1
         link.is_up, link.is_cut, link.target_process = True, False, target_process

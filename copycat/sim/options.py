@@ -268,11 +268,11 @@ def draw_options(seed: int) -> SeedOptions:
 
 def _with_churn(random: SimRandom, options: SeedOptions) -> SeedOptions:
     """Members that join, are promoted, demoted and removed, most of the time; beside that the
-    faults that were drawn. Nothing rots, and no disk is put back: a directory that is an older
-    copy of itself may not know that it was removed."""
+    faults that were drawn, and cleaning where that was drawn. Nothing rots, and no disk is put
+    back: a directory that is an older copy of itself may not know that it was removed."""
     replace = msgspec.structs.replace
     members = random.pick((1, 1, 2, 3, 3, 3, 4, 5, 7))
-    rest = set(options.faults) - {"rot", "disk_rollback", "clean", "wrong_clock"}
+    rest = set(options.faults) - {"rot", "disk_rollback", "wrong_clock"}
     return replace(
         options,
         members=members,
@@ -280,8 +280,6 @@ def _with_churn(random: SimRandom, options: SeedOptions) -> SeedOptions:
         faults=tuple(sorted({*rest, "change"})),
         fault_us=random.pick((200, 500, 1_000)) * MS,
         duration_us=random.pick((10, 15, 25)) * SECOND,
-        clean=CleanOptions(),
-        workload=replace(options.workload, is_keyed=False),
         wrong_clock=0,
         wrong_at_start_ms=0,
     )

@@ -210,7 +210,9 @@ def _clean_all(cluster: Cluster, rounds: int) -> None:
 
 
 def _converged(cluster: Cluster) -> bool:
-    end = len(cluster.raft.committed)
+    end, newest = len(cluster.raft.committed), cluster.raft.membership.newest_committed.entry
+    if any(host.committed_configuration.entry != newest for host in cluster.members()):
+        return False
     return all(
         host.commit_index == host.last_applied == host.disk_model.last_index == end
         and host.durable_index == end

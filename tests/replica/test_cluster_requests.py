@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from copycat.errors import StaleConfigurationError
+from copycat.protocol.change_errors import change_error
 from copycat.protocol.client import (
+    ChangeRefused,
+    ChangeRequest,
     ClusterRequest,
     ClusterView,
     Failure,
@@ -11,7 +15,15 @@ from copycat.protocol.client import (
     TransferRequest,
     ViewRequest,
 )
-from copycat.types import MemberId, MemberType, ServerState
+from copycat.types import (
+    ChangeKind,
+    ChangeRefusal,
+    EntryId,
+    MemberId,
+    MemberType,
+    ServerState,
+)
+from tests.replica.clusters import Cluster
 from tests.replica.disks import Disks
 from tests.replica.harness import CLIENT, Node
 
@@ -116,3 +128,80 @@ def test_a_request_for_another_cluster_is_refused() -> None:
     (failure,) = [one for at, one in leader.host.replies if at == CLIENT]
     assert isinstance(failure, Failure)
     assert failure.code == Refusal.WRONG_CLUSTER
+
+
+# --- changes ---------------------------------------------------------------------------------
+
+
+def grown() -> Cluster:
+    cluster = Cluster(3)
+    cluster.elect()
+    return cluster
+
+
+def test_c41_who_is_to_be_added_need_not_know_which_cluster_it_is() -> None:
+    """It asked who the members are, and somebody else was added before it was."""
+    cluster = grown()
+    early = cluster.newcomer("127.0.0.1:9")
+    cluster.add("127.0.0.1:4")
+    assert early.replica.members.cluster_incarnation == 0
+    assert cluster.leader.replica.members.cluster_incarnation
+    cluster.change(ChangeKind.ADD, early, MemberType.PASSIVE)
+    assert early.types[early.address] == "passive"
+    assert early.replica.members.cluster_incarnation
+
+
+def test_c37_whom_the_leader_does_not_reach_is_not_added() -> None:
+    cluster = grown()
+    away = cluster.newcomer("127.0.0.1:9")
+    cluster.cut(away)
+    answers = cluster.ask(ChangeKind.ADD, away, MemberType.PASSIVE)
+    cluster.run(150)
+    (refused,) = answers
+    assert isinstance(refused, ChangeRefused)
+    assert refused.refusal is ChangeRefusal.NOT_CONNECTED
+    assert f"has no connection to {away.address}" in refused.reason
+    assert len(refused.members) == 3
+
+
+def test_a_change_is_asked_of_any_member() -> None:
+    cluster = grown()
+    added = cluster.add("127.0.0.1:4", MemberType.RESERVE)
+    follower = next(each for each in cluster.members[:3] if each is not cluster.leader)
+    for asked, to in ((follower, MemberType.PASSIVE), (added, MemberType.ACTIVE)):
+        answers: list[ServerMessage] = []
+        base = asked.replica.members.committed.entry
+        request = ChangeRequest(0, ChangeKind.PROMOTE, added.member, to, base)
+        asked.replica.request(request, answers.append)
+        cluster.run(60)
+        (view,) = answers
+        assert isinstance(view, ClusterView)
+        assert view.member == cluster.leader.member
+        assert {one.type for one in view.members if one.member == added.member} == {to}
+
+
+def test_c36_a_stale_request_is_answered_with_the_present_members() -> None:
+    cluster = grown()
+    added = cluster.add("127.0.0.1:4")
+    answers = cluster.ask(ChangeKind.DEMOTE, added, MemberType.RESERVE, EntryId(0, 0))
+    cluster.run(5)
+    (refused,) = answers
+    assert isinstance(refused, ChangeRefused)
+    error = change_error(refused)
+    assert isinstance(error, StaleConfigurationError)
+    assert error.entry == cluster.leader.replica.members.committed.entry
+    assert (added.address, "passive") in error.members
+
+
+def test_the_state_of_a_member_is_its_type_while_it_has_no_role() -> None:
+    cluster = grown()
+    states: list[ServerState] = []
+    added = cluster.newcomer("127.0.0.1:4")
+    assert added.replica.status().state is ServerState.INACTIVE
+    added.replica.on_state_change(states.append)
+    cluster.change(ChangeKind.ADD, added, MemberType.PASSIVE)
+    cluster.change(ChangeKind.PROMOTE, added, MemberType.ACTIVE)
+    assert states == [ServerState.PASSIVE, ServerState.FOLLOWER]
+    cluster.change(ChangeKind.DEMOTE, added, MemberType.RESERVE)
+    assert added.replica.status().state is ServerState.RESERVE
+    assert added.directory.log.last_index == 0

@@ -94,13 +94,16 @@ class Three:
         history.committed.extend((term, crc) for _, term, crc in frames(1, LAST + 1))
         self.known = Known()
         self.disk_models = [DiskModel(number, history) for number in range(3)]
-        self.laws = CompactionLaws(self.disk_models, self.known)
+        self.laws = CompactionLaws(self.known, self.had_by_all)
         for disk_model in self.disk_models:
             disk_model.laws = self.laws
             disk_model.append(frames(1, LAST + 1))
             disk_model.durable = LAST
         self.disk_model = self.disk_models[0]
         self.disk_model.last_applied = lambda: LAST
+
+    def had_by_all(self) -> int:
+        return min(one.had for one in self.disk_models)
 
     def freeze(self, horizon: int = LAST, *, is_major: bool = True) -> Frozen:
         return self.disk_model.freeze(

@@ -154,3 +154,34 @@ def test_i11_an_entry_holds_what_members_know_of_it() -> None:
     world.lead(configuration(1, 2, "A", "A", "A", "P"), 1)
     with pytest.raises(InvariantError, match="that its entry does not hold"):
         world.commit(configuration(1, 2, "A", "A", "A", "R"), 1, 1)
+
+
+def test_c35_listeners_hear_of_what_their_member_knows() -> None:
+    world = World(1, 1)
+    later = configuration(1, 2, "A", "A", "A", "P")
+    world.show(1)
+    world.lead(later, 1)
+    world.commit(later, 1, 1)
+    with pytest.raises(InvariantError, match="what its listeners have not heard"):
+        world.show(1, configuration=later, committed_configuration=later)
+    world.checker.heard(1, later)
+    world.show(1, configuration=later, committed_configuration=later)
+    with pytest.raises(InvariantError, match="hear of an older configuration"):
+        world.checker.heard(1, FOUNDERS)
+
+
+def test_i22_what_counts_for_a_deletion_is_every_member_with_a_log() -> None:
+    world = World(1, 1)
+    later = Configuration.from_members(
+        [
+            *FOUNDERS.members[:2],
+            FOUNDERS.members[2]._replace(type=MemberType.RESERVE),
+            MemberRecord(IDS[3], MemberType.PASSIVE, "m4:1", since=9),
+        ],
+        EntryId(1, 9),
+    )
+    assert world.checker.had_by_all([7, 6, 5, 0]) == 5
+    world.entries += [(1, 0)] * 9
+    world.checker.committed_entry(later)
+    assert world.checker.had_by_all([7, 6, 0, 0]) == 6, "the reserve has no log"
+    assert world.checker.had_by_all([9, 9, 0, 0]) == 8, "the newcomer joins above what went before"

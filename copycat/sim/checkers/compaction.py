@@ -178,11 +178,14 @@ class _Nobody:
 
 
 class CompactionLaws:
-    """One for a world."""
+    """One for a world.
 
-    def __init__(self, disk_models: Sequence[CompactedMember], reference: Reference) -> None:
-        self._disk_models = disk_models
+    had_by_all: up to which index every member that counts has all, or had it (C23).
+    """
+
+    def __init__(self, reference: Reference, had_by_all: Callable[[], int]) -> None:
         self._reference = reference
+        self._had_by_all = had_by_all
 
     def freeze(
         self,
@@ -212,7 +215,7 @@ class CompactionLaws:
             *where,
             applied,
             member.durable,
-            min((one.had for one in self._disk_models), default=0),
+            self._had_by_all(),
             self._reference.acknowledged_index(),
         )
 
@@ -313,7 +316,11 @@ class CompactionLaws:
                     )
 
 
-NOTHING_GOES = CompactionLaws((), _Nobody())
+def _no_index() -> int:
+    return 0
+
+
+NOTHING_GOES = CompactionLaws(_Nobody(), _no_index)
 """Where nobody says what may go."""
 
 

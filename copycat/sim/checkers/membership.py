@@ -56,6 +56,7 @@ class MembershipChecker:
         logs: Sequence[LogView],
     ) -> None:
         self.ids = ids
+        self._numbers = {member: number for number, member in enumerate(ids)}
         self._committed_entries = committed
         self._logs = logs
         self._by_name: dict[EntryId, Configuration] = {BOOTSTRAP: founders}
@@ -64,6 +65,8 @@ class MembershipChecker:
         self._removed: set[MemberId] = set()
         self._newest: dict[int, Configuration] = {}
         """By member number: the newest configuration that it showed in this process."""
+        self._heard: dict[int, EntryId] = {}
+        """By member number: the name of the configuration that its listeners heard of last."""
         self._checked: dict[int, tuple[object, object, ServerState]] = {}
         """By member number: what was found good last."""
         self.changes = 0
@@ -77,7 +80,21 @@ class MembershipChecker:
     def started(self, number: int) -> None:
         """A new process of this member: it may know less than the one before."""
         self._newest.pop(number, None)
+        self._heard.pop(number, None)
         self._checked.pop(number, None)
+
+    def heard(self, number: int, configuration: Configuration) -> None:
+        """The listeners of this member are called: `configuration` is committed (C35)."""
+        before = self._heard.get(number)
+        if before is not None and configuration.entry <= before:
+            raise violated(
+                "C35",
+                "listeners hear of an older configuration",
+                member=number,
+                now=configuration.entry,
+                before=before,
+            )
+        self._heard[number] = configuration.entry
 
     def check(self, view: MembershipView) -> None:
         """Hold the laws against what a member does by what it knows, after a step."""
@@ -85,6 +102,7 @@ class MembershipChecker:
         before = self._checked.get(view.number)
         if before is None or any(one is not two for one, two in zip(before, facts, strict=True)):
             self._checked[view.number] = facts
+            self._check_heard(view)
             self._check_committed(view)
             self._check_role(view)
 
@@ -156,6 +174,18 @@ class MembershipChecker:
         self._removed |= set(self.newest_committed.ids) - set(configuration.ids)
         self.committed.append(configuration)
 
+    def _check_heard(self, view: MembershipView) -> None:
+        """Listeners hear of each configuration that their member takes for committed."""
+        known = view.committed_configuration.entry
+        if self._heard.setdefault(view.number, known) != known:
+            raise violated(
+                "C35",
+                "a member knows what its listeners have not heard",
+                member=view.number,
+                known=known,
+                heard=self._heard[view.number],
+            )
+
     def _check_committed(self, view: MembershipView) -> None:
         """What a member takes for committed is committed."""
         known = view.committed_configuration
@@ -184,6 +214,18 @@ class MembershipChecker:
                     state=view.state,
                     here=view.configuration,
                 )
+
+    def had_by_all(self, had: Sequence[int]) -> int:
+        """Up to here every member of the newest committed configuration that has a log has, or
+        once had, all on its platter (I22). had: by member number, how far that is.
+
+        What was deleted below the `since` of a member was deleted without it: it joins above that.
+        """
+        return min(
+            max(had[self._numbers[record.member]], record.since - 1)
+            for record in self.newest_committed.members
+            if record.is_stateful
+        )
 
     def type_of(self, number: int) -> MemberType:
         """What this member is by the newest committed configuration."""
