@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from copycat.errors import CorruptLogError, VersionMismatchError, WrongDirectoryError
-from copycat.member.configuration_file import CONFIGURATION_FILE
+from copycat.member.configuration_file import CONFIGURATION_FILE, NOTHING_STORED
 from copycat.protocol.client import Failure, Refusal, Register, ViewRequest
 from copycat.protocol.codec_client import encode_client
 from copycat.protocol.codec_configuration import decode_configuration, encode_configuration
@@ -16,6 +16,7 @@ from copycat.protocol.wire import FrameType
 from copycat.replica.members import PeerRefused
 from copycat.storage import encode_batch
 from copycat.types import (
+    NO_ENTRY,
     ChangeKind,
     Durability,
     EntryKind,
@@ -85,6 +86,45 @@ def test_a_restart_knows_what_its_log_holds(has_file: bool) -> None:
     cluster.run(20)
     assert all(each.replica.raft.known_configuration == before for each in cluster.members)
     assert all(each.stored.records[0].entry == before.entry for each in cluster.members)
+
+
+def test_a_killed_process_finds_in_its_log_what_its_file_does_not_say_yet() -> None:
+    """The entry is in the page cache, and the sync that writes the file never began."""
+    cluster = three()
+    leader = cluster.leader
+    newcomer = cluster.newcomer(D)
+    cluster.run(3)
+    cluster.ask(ChangeKind.ADD, newcomer, MemberType.PASSIVE)
+    leader.turn()
+    newest = leader.configuration
+    assert leader.types[D] == "passive"
+    assert leader.stored == NOTHING_STORED
+    leader.env.crash_process()
+    leader.start()
+    assert leader.configuration == newest
+    assert leader.replica.members.cluster_incarnation == 0, "it is not known to be committed"
+
+
+def test_c35_what_is_rolled_back_is_forgotten_on_the_disk_too_and_names_no_cluster() -> None:
+    cluster = three()
+    old = cluster.leader
+    newcomer = cluster.newcomer(D)
+    cluster.run(3)
+    cluster.ask(ChangeKind.ADD, newcomer, MemberType.PASSIVE)
+    cluster.cut(old)
+    old.turn()
+    old.stabilize()
+    assert old.stored.records[-1].cluster_incarnation == old.directory.identity.incarnation
+    new = cluster.elect()
+    cluster.append(3)
+    cluster.mend(old)
+    cluster.run(20)
+    assert D not in old.types
+    assert newcomer.member not in old.host.dialled
+    assert {each.entry for each in old.stored.records} == {NO_ENTRY}
+    cluster.change(ChangeKind.ADD, newcomer, MemberType.PASSIVE)
+    assert old.replica.members.cluster_incarnation == new.directory.identity.incarnation
+    assert old.directory.identity.cluster_incarnation == new.directory.identity.incarnation
 
 
 def test_c35_a_snapshot_holds_the_configuration_in_force_at_its_index() -> None:
