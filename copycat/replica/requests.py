@@ -234,7 +234,7 @@ class RequestRouter:
         if must_lead(query) or self._sessions.get(query.session) is None:
             # A session unknown here may only be unknown *yet*: the leader decides.
             return self._raft.state is ServerState.LEADER
-        return True
+        return not self._raft.eligibility.is_joining  # its state may be older than any other (C30)
 
     def receive_return(self, token: int, frame: bytes) -> None:
         """The leader's answer to a request that was forwarded to it. Raises ProtocolError."""

@@ -234,3 +234,23 @@ def test_another_operation_under_the_same_number_is_a_read_of_its_own() -> None:
     node.turn()
     node.stabilize()
     assert len(answers(node, 8)) == len(answers(node, 9)) == 1
+
+
+def test_c30_a_member_that_joins_answers_no_queries() -> None:
+    net = Network()
+    leader = net.elect()
+    joining = next(node for node in net.nodes.values() if node is not leader)
+    leader.client(Register(1, "client", TIMEOUT_MS))
+    net.stabilize()
+    net.stabilize(100)
+    opened = leader.last_reply()
+    assert isinstance(opened, Registered)
+    raft = joining.replica.raft
+    raft.eligibility.on_configuration(raft.configuration, is_joining=True)
+    read(joining, opened.session, 0, ConsistencyLevel.SEQUENTIAL, 8)
+    assert answers(joining, 8) == []
+    net.stabilize(100)
+    assert len(answers(joining, 8)) == 1, "the leader answers in its place"
+    raft.eligibility.on_configuration(raft.configuration)
+    read(joining, opened.session, 0, ConsistencyLevel.SEQUENTIAL, 9)
+    assert len(answers(joining, 9)) == 1
