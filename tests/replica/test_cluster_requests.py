@@ -143,7 +143,9 @@ def test_c41_who_is_to_be_added_need_not_know_which_cluster_it_is() -> None:
     """It asked who the members are, and somebody else was added before it was."""
     cluster = grown()
     early = cluster.newcomer("127.0.0.1:9")
+    cluster.cut(early)
     cluster.add("127.0.0.1:4")
+    cluster.mend(early)
     assert early.replica.members.cluster_incarnation == 0
     assert cluster.leader.replica.members.cluster_incarnation
     cluster.change(ChangeKind.ADD, early, MemberType.PASSIVE)
