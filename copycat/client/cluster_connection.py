@@ -53,16 +53,22 @@ class ClusterConnection:
         self._addresses = list(dict.fromkeys([*self._addresses, *addresses]))
 
     async def ask(self, message: ClusterRequest) -> ClusterView:
-        """The answer to one request, from whichever member gives one.
+        """The answer to one request, from whichever member gives one; from one that knows a
+        leader, if there is such a one.
 
         Raises the error that the cluster answers; NoLeaderError with one line for each address
         when nobody serves it now.
         """
         reasons: dict[str, str] = {}
         failure: CopycatError | None = None
+        leaderless: ClusterView | None = None
         for address in self.addresses:
             try:
-                return await self._ask_at(address, message)
+                view = await self._ask_at(address, message)
+                self.learn([one.address for one in view.members])
+                if view.leader:
+                    return view
+                leaderless = leaderless or view
             except (OSError, ProtocolError) as error:
                 reasons[address] = str(error) or type(error).__name__
             except CopycatError as error:
@@ -70,6 +76,8 @@ class ClusterConnection:
                     raise
                 reasons[address], failure = error.message, failure or error
             self._addresses.append(self._addresses.pop(0))
+        if leaderless is not None:
+            return leaderless
         lines = "\n".join(f"{address}: {reason}" for address, reason in reasons.items())
         if isinstance(failure, NoLeaderError) and len(reasons) == 1:
             raise failure

@@ -97,8 +97,9 @@ class Membership:
         """The cluster as its leader knows it; as another member does, if nobody leads."""
         return await self._ask_until(ViewRequest(0))
 
-    async def _with_leader(self) -> ClusterView:
-        """The same, as soon as somebody leads, or when patience has an end."""
+    async def view_of_leader(self) -> ClusterView:
+        """The same, as soon as somebody leads, or when patience has an end: what a change begins
+        with."""
         deadline = time.monotonic() + self._patience
         view = await self.view()
         while not view.leader and time.monotonic() < deadline:
@@ -183,7 +184,7 @@ class Membership:
         try:
             return await self._ask(TransferRequest(0, to))
         except NoLeaderError:
-            view = await self._with_leader()
+            view = await self.view_of_leader()
             if view.leader == to or (not to and view.leader not in (NOBODY, before)):
                 return view
             raise
@@ -193,11 +194,9 @@ class Membership:
     ) -> ClusterView:
         """Ask for the change; while `member` leads, transfer its leadership and ask again."""
         deadline = time.monotonic() + self._patience
-        # The next leader is not ready until it has committed an entry of its own term.
-        retried: tuple[type[CopycatError], ...] = (NoLeaderError,)
         while True:
             try:
-                return await self._change(kind, member.member, goal, base, retried=retried)
+                return await self._change(kind, member.member, goal, base)
             except TransferFirstError as error:
                 if time.monotonic() >= deadline:
                     raise
@@ -206,7 +205,6 @@ class Membership:
                     await self.transfer()
                 except (CopycatError, OSError) as cause:
                     raise error from cause
-                retried = (NoLeaderError, ChangeInProgressError)
             await asyncio.sleep(AGAIN_S)
 
     @staticmethod

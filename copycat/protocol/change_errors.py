@@ -12,6 +12,7 @@ from copycat.errors import (
     MajorityAtRiskError,
     MemberIdReusedError,
     MemberUnreachableError,
+    NoLeaderError,
     NotLeaderError,
     OperationTimeout,
     PromotionTimeoutError,
@@ -39,7 +40,6 @@ _WITH_CONFIGURATION: dict[
 ] = {
     ChangeRefusal.STALE_BASE: StaleConfigurationError,
     ChangeRefusal.IN_FLIGHT: ChangeInProgressError,
-    ChangeRefusal.NO_OWN_TERM_COMMIT: ChangeInProgressError,
     ChangeRefusal.LAST_VOTER: LastVoterError,
     ChangeRefusal.MEMBER_ID_REUSED: MemberIdReusedError,
     ChangeRefusal.NO_MAJORITY: MajorityAtRiskError,
@@ -67,6 +67,8 @@ def change_error(answer: ChangeRefused) -> CopycatError:
     match answer.refusal:
         case ChangeRefusal.NOT_LEADER:
             return NotLeaderError(answer.reason, leader=answer.leader or None)
+        case ChangeRefusal.NO_OWN_TERM_COMMIT:
+            return NoLeaderError(answer.reason, leader=answer.leader or None)
         case ChangeRefusal.UNKNOWN_MEMBER:
             return UnknownMemberError(answer.reason, state=state)
         case _:

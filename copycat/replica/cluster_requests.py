@@ -28,7 +28,7 @@ from copycat.raft.core import Raft
 from copycat.raft.effects import ChangeFinished
 from copycat.raft.events import ChangeRequested
 from copycat.replica.change_refusals import refusal_text
-from copycat.replica.connections import Replies, Route
+from copycat.replica.connections import RefusalReason, Replies, Route
 from copycat.replica.driver import Driver
 from copycat.replica.leadership_transfer import LeadershipTransfer, TransferOutcome
 from copycat.replica.log_clock import LogClock
@@ -46,6 +46,11 @@ DIAL_ELECTIONS = 5
 MEMBER_NBYTES_MAX = 320
 """No record of a member has more bytes."""
 NEVER_MS = 1 << 62
+
+
+_JUST_ELECTED = RefusalReason(
+    Refusal.NO_LEADER, "the leader was just elected and has committed nothing yet"
+)
 
 
 class _Asked(NamedTuple):
@@ -108,7 +113,10 @@ class ClusterRequests:
         """Serve a request: a view anywhere, all else at the leader."""
         match message:
             case ViewRequest():
-                self._replies.send(route, self._view(message.request))
+                if self._is_just_elected and not message.is_local:
+                    self._replies.refuse(route, message, _JUST_ELECTED)
+                else:
+                    self._replies.send(route, self._view(message.request))
             case TransferRequest():
                 done = partial(self._transferred, route, message.request)
                 self._transfer.ask(message.to, done)
@@ -116,6 +124,13 @@ class ClusterRequests:
                 self._change(route, message)
             case _:
                 assert_never(message)
+
+    @property
+    def _is_just_elected(self) -> bool:
+        """Whether this leader may not know yet what the leader before committed: who asks for a
+        view asks for a change next, and has to name the newest committed configuration."""
+        leader_state = self._raft.leader_state
+        return leader_state is not None and self._raft.commit_index < leader_state.noop_index
 
     # ---- changes -------------------------------------------------------------------------
 

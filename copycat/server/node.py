@@ -66,6 +66,10 @@ def _set_result(done: asyncio.Future[object], answer: object) -> None:
         done.set_result(answer)
 
 
+def _never() -> bool:
+    return False
+
+
 def _set_answer(done: asyncio.Future[object], answer: ServerMessage) -> None:
     _set_result(done, view_or_error(answer))
 
@@ -283,6 +287,13 @@ class Node:
         known = self.host.when(lambda: replica.members.committed.entry >= entry)
         await asyncio.wait({known}, timeout=2 * self._options.election_timeout)
         known.cancel()
+
+    async def wait_for_end(self) -> None:
+        """Wait until the host stops, for two election timeouts at most."""
+        if not self.host.is_stopped:
+            ended = self.host.when(_never)
+            await asyncio.wait({ended}, timeout=2 * self._options.election_timeout)
+            ended.cancel()
 
     async def take_snapshot(self) -> Snapshot:
         """Take a snapshot now; raises the CopycatError that says why that failed."""

@@ -312,7 +312,10 @@ class CopycatServer(Generic[S]):
         founders = parse_founders(members, self._options.address)
         try:
             await self._start(node, founders)
-            await self._wait_for_leader(node)
+            if self._is_member(node):
+                await self._wait_for_leader(node)
+            else:
+                log.warning("%s: it is no member of its cluster: it waits to be added", self.name)
         except BaseException as error:
             # It is the member's `failure` as well, as when a running member raises it.
             if isinstance(error, MachineMismatchError):
@@ -377,14 +380,19 @@ class CopycatServer(Generic[S]):
                 )
             newcomer = Newcomer.of(await find_cluster(connection, self.name))
         await self._start(node, (), newcomer)
-        status = node.status()
+        status, is_member = node.status(), self._is_member(node)
         connection.learn([one.address for one in status.configuration.members])
-        is_member = status.configuration.record(status.member) is not None
         if not is_member and goal is not MemberType.INACTIVE:
             view = await self._ask_to_be_added(connection, status.member, goal)
             await node.wait_for_configuration(view.entry)
         if is_member or goal is not MemberType.INACTIVE:
             await self._wait_for_leader(node)
+
+    @staticmethod
+    def _is_member(node: Node) -> bool:
+        """Whether the node is a member, as far as its directory knows."""
+        status = node.status()
+        return status.configuration.record(status.member) is not None
 
     async def _ask_to_be_added(
         self, connection: ClusterConnection, member: MemberId, goal: MemberType
@@ -403,7 +411,17 @@ class CopycatServer(Generic[S]):
         errors are those of `Member.remove`; after an error this member runs on.
         """
         await self._cluster.member.remove()
+        await self._wait_until_deleted()
         await self.shutdown()
+
+    @_in_member_loop
+    async def _wait_until_deleted(self) -> None:
+        """Wait until this member was told that it is none any more, and its directory says so; but
+        not much longer than the leader's next heartbeats take."""
+        if self._node is not None:
+            await self._node.wait_for_end()
+        if self._restart_task is not None:
+            await asyncio.wait({self._restart_task})
 
     async def _start(
         self, node: Node, founders: tuple[str, ...], newcomer: Newcomer | None = None

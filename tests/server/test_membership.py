@@ -17,6 +17,7 @@ from copycat import (
     CopycatServer,
     LastVoterError,
     MemberIdReusedError,
+    MemberStatus,
     MemberType,
     ServerState,
     StaleConfigurationError,
@@ -235,5 +236,43 @@ def test_the_command_works_over_the_network(
             str(b.address): ("active", "leader"),
             str(c.address): ("active", "follower"),
         }
+
+    growing(tmp_path, test)
+
+
+def test_elections_and_links_are_heard_by_members_without_a_vote(tmp_path: Path) -> None:
+    async def test(cluster: Growing) -> None:
+        a = await cluster.found()
+        b = await cluster.join("b")
+        d = await cluster.join("d", type="reserve")
+        leaders: list[str] = []
+        statuses: list[MemberStatus] = []
+        d.cluster.on_leader_election(lambda member: leaders.append(member.name))
+        d.cluster.members[str(a.address)].on_status_change(statuses.append)
+        await a.cluster.transfer_leadership()
+        await cluster.until(lambda: leaders == [str(b.address)])
+        await cluster.join("c")
+        await a.shutdown()
+        await cluster.until(lambda: statuses == [MemberStatus.UNAVAILABLE])
+        assert d.cluster.members[str(a.address)].status is MemberStatus.UNAVAILABLE
+        assert b.state is ServerState.LEADER
+
+    growing(tmp_path, test)
+
+
+def test_a_server_that_was_removed_starts_and_waits(tmp_path: Path) -> None:
+    async def test(cluster: Growing) -> None:
+        a = await cluster.found()
+        b = await cluster.join("b", type="passive")
+        await b.leave()
+        again = await cluster.new("b", str(b.address))
+        await again.bootstrap()
+        assert again.state is ServerState.INACTIVE
+        assert again.is_running
+        with pytest.raises(ConfigurationError, match="is running already"):
+            await again.join(str(a.address))
+        await again.shutdown()
+        with pytest.raises(MemberIdReusedError):
+            await again.join(str(a.address))
 
     growing(tmp_path, test)

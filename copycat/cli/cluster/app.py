@@ -108,7 +108,7 @@ async def _change_all(
     goal = None if options.goal is None else MemberType(options.goal)
     for name in options.addresses:
         address = str(Address.parse(name))
-        view = await membership.view()
+        view = await membership.view_of_leader()
         if verb == "add":
             member = await _waiting_server(cluster, address, view)
             added = goal or MemberType.ACTIVE
@@ -158,7 +158,7 @@ def _type_in(view: ClusterView, address: str) -> MemberType:
 async def _transfer(membership: Membership, options: ClusterOptions) -> int:
     if len(options.addresses) > 1:
         raise ConfigurationError("leadership goes to one member: give one ADDRESS, or none")
-    view = await membership.view()
+    view = await membership.view_of_leader()
     to = MemberId(0)
     if options.addresses:
         to = find_member(view, str(Address.parse(options.addresses[0]))).member
