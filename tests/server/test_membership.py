@@ -37,10 +37,12 @@ class Growing:
         self.stack = stack
         self.servers: dict[str, CopycatServer[Any]] = {}
         self.heard: dict[str, list[str]] = {}
+        self.loop = "application"
 
     async def new(self, name: str, address: str = "") -> CopycatServer[Any]:
         """A server of this name, whose port is open; its events are in `heard`."""
-        one = server(self.path / name, address or free_address(), Book, name=name)
+        options = {"name": name, "loop": self.loop}
+        one = server(self.path / name, address or free_address(), Book, **options)
         lines = self.heard.setdefault(name, [])
         one.cluster.on_join(lambda member: lines.append(f"join {member.name}"))
         one.cluster.on_leave(lambda member: lines.append(f"leave {member.name}"))
@@ -192,15 +194,17 @@ def test_what_is_stored_wins_at_a_restart_of_all(tmp_path: Path) -> None:
     growing(tmp_path, test)
 
 
-def test_a_member_leaves(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loop", ["application", "thread"])
+def test_a_member_leaves(tmp_path: Path, loop: str) -> None:
     async def test(cluster: Growing) -> None:
+        cluster.loop = loop
         a = await cluster.found()
         b = await cluster.join("b")
         await a.leave()
         assert not a.is_running
         await cluster.all_see(b="active")
         assert b.state is ServerState.LEADER
-        assert cluster.heard["b"][-1] == f"leave {a.address}"
+        await cluster.until(lambda: cluster.heard["b"][-1] == f"leave {a.address}")
 
     growing(tmp_path, test)
 
