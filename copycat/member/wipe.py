@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from copycat.member.configuration_file import read_configurations
+from copycat.member.configuration_file import CONFIGURATION_FILE, read_configurations
 from copycat.member.identity import Identity, check_identity, read_identity
 from copycat.member.markers import (
     ACCEPTED_LOSS_FILE,
@@ -32,6 +32,8 @@ def complete_wipe(env: Env, directory: str, expected: Identity, *, has_log: bool
     has_log: on the disk. WrongDirectoryError for the directory of another member; what
     `read_configurations` raises; DiskError.
     """
+    if not env.exists(f"{directory}/{CONFIGURATION_FILE}"):
+        return
     identity, _ = read_identity(env, directory)
     if identity is None:
         return
