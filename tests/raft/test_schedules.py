@@ -1,13 +1,9 @@
-"""I1 to I10, I14 and I16 over random schedules, with and without changes of the members.
-
-The simulator proper does it with real bytes.
-"""
+"""I1 to I10, I14 and I16 over random schedules; the simulator proper does it with real bytes."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.raft.churn import run_churn
 from tests.raft.schedule import run_schedule
 
 
@@ -19,17 +15,6 @@ def test_laws_hold_in_every_schedule(block: int) -> None:
             run_schedule(seed)
         except Exception as error:
             error.add_note(f"replay: tests.raft.schedule.run_schedule({seed})")
-            raise
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("block", range(8))
-def test_laws_hold_while_members_come_and_go(block: int) -> None:
-    for seed in range(15 * block, 15 * block + 15):
-        try:
-            run_churn(seed)
-        except Exception as error:
-            error.add_note(f"replay: tests.raft.churn.run_churn({seed})")
             raise
 
 

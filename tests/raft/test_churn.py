@@ -1,0 +1,23 @@
+"""The laws over random schedules in which members come, change and go."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.raft.churn import run_churn
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(8))
+def test_laws_hold_while_members_come_and_go(block: int) -> None:
+    for seed in range(15 * block, 15 * block + 15):
+        try:
+            run_churn(seed)
+        except Exception as error:
+            error.add_note(f"replay: tests.raft.churn.run_churn({seed})")
+            raise
+
+
+@pytest.mark.slow
+def test_same_seed_same_history() -> None:
+    assert run_churn(7, 200).effects == run_churn(7, 200).effects
