@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import difflib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any
 
 from copycat.errors import (
     ChangeInProgressError,
@@ -36,6 +38,8 @@ __all__ = ["Membership", "find_member"]
 NOBODY = MemberId(0)
 AGAIN_S = 0.25
 """Between two attempts while no leader is known, or while the leader is not ready yet."""
+PROGRESS_S = 3.0
+"""So often it is said how far a member is that is to be promoted."""
 LADDER = (MemberType.RESERVE, MemberType.PASSIVE, MemberType.ACTIVE)
 
 
@@ -155,7 +159,29 @@ class Membership:
             if goal is MemberType.ACTIVE
             else f"waiting for the cluster to make {member.address} {goal}"
         )
-        return await self._change(ChangeKind.PROMOTE, member.member, goal, base)
+        change = self._change(ChangeKind.PROMOTE, member.member, goal, base)
+        return await self._with_progress(member, change)
+
+    async def _with_progress(
+        self, member: MemberView, change: Coroutine[Any, Any, ClusterView]
+    ) -> ClusterView:
+        """The answer of `change`; meanwhile how far `member` is, now and then."""
+        working = asyncio.ensure_future(change)
+        try:
+            while not (await asyncio.wait({working}, timeout=PROGRESS_S))[0]:
+                with suppress(CopycatError, OSError):
+                    self._say_progress(member, await self._ask(ViewRequest(0)))
+            return await working
+        finally:
+            working.cancel()
+
+    def _say_progress(self, member: MemberView, view: ClusterView) -> None:
+        for one in view.members:
+            if one.member == member.member and one.match_index:
+                self._wait_for(
+                    f"waiting for {one.address} to catch up with the log: it has entry"
+                    f" {one.match_index:,} of {view.last_index:,}"
+                )
 
     async def demote(
         self, member: MemberView, type: MemberType | None, base: EntryId

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import count
 
 import msgspec
@@ -56,6 +57,8 @@ class FakeCluster:
         self.asked: list[ClusterRequest] = []
         self.busy = 0
         """So many changes are refused since another one is not committed yet."""
+        self.catch_up_s = 0.0
+        """So long a promotion takes; a member comes half the way meanwhile."""
         self._numbers = count(41)
 
     # --- ClusterAsker ---------------------------------------------------------------------------
@@ -68,6 +71,8 @@ class FakeCluster:
             raise NoLeaderError("no leader has been known for 1.0 s")
         if isinstance(message, TransferRequest):
             return self._transfer(message)
+        if message.kind is ChangeKind.PROMOTE and self.catch_up_s:
+            await asyncio.sleep(self.catch_up_s)
         refusal = self._change(message)
         if refusal is None:
             return self.view(self.leader)
@@ -120,7 +125,10 @@ class FakeCluster:
             cluster="orders",
             version="0.1.0",
             durability="fsync",
-            members=tuple(self.members.values()),
+            members=tuple(
+                msgspec.structs.replace(each, match_index=self.index // 2)
+                for each in self.members.values()
+            ),
         )
 
     def _transfer(self, message: TransferRequest) -> ClusterView:

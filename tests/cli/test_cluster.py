@@ -58,6 +58,20 @@ def test_a_promotion_goes_one_step_up_and_says_so(capsys: pytest.CaptureFixture[
     assert "waiting for d:1 to catch up with the log" in err
 
 
+def test_a_promotion_that_takes_long_says_how_far_the_member_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "PROGRESS_S", 0.01)
+    cluster = three()
+    cluster.catch_up_s = 0.1
+    assert run(cluster, "promote", "d:1") == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "waiting for d:1 to catch up with the log",
+        "waiting for d:1 to catch up with the log: it has entry 20 of 40",
+    ]
+
+
 def test_a_reserve_becomes_active_by_way_of_passive() -> None:
     cluster = three()
     assert run(cluster, "promote", "e:1", goal="active") == 0
