@@ -63,7 +63,8 @@ class MemberTable(Mapping[MemberId, str]):
         self.committed_incarnations: dict[MemberId, int] = {}
         """Member -> incarnation of its directory, as committed and applied here."""
         self.greeted_incarnations: dict[MemberId, int] = {}
-        """What each peer said last with its Hello; the leader commits those that are new."""
+        """What each peer said last with its Hello; the leader commits those that are new. Members
+        only."""
 
     def adopt(self, configuration: Configuration) -> MemberChanges:
         """The members are those of `configuration` from now on; what is different for links."""
@@ -81,6 +82,8 @@ class MemberTable(Mapping[MemberId, str]):
             if member != self.member and _address(after, member) != record.address
         )
         self.links.difference_update(to_disconnect)
+        for member in to_disconnect:  # at another address there may be another directory
+            self.greeted_incarnations.pop(member, None)
         return MemberChanges(to_connect, to_disconnect)
 
     # ---- the directories of the members --------------------------------------------------

@@ -136,7 +136,7 @@ class Replica:
         connections, replies = self._connections, self._replies
         queue, queries, ballast = self._proposal_queue, self._queries, stores.ballast
         recovery = self._recovery = RecoveryStatus(members, raft, log, inbox, driver, stores)
-        obstacles = ElectionObstacles(options.address, raft, recovery)
+        obstacles = ElectionObstacles(members, raft, recovery)
         outage = self.outage = Outage(members, clock, options.raft, obstacles)
         self._transfer = LeadershipTransfer(raft, driver, members)
         snapshots, executor = stores.snapshots, self._executor
@@ -155,6 +155,7 @@ class Replica:
         )
         requests = self._requests = RequestRouter(
             options,
+            members,
             raft,
             self._host,
             inbox,
@@ -437,7 +438,7 @@ class Replica:
         """This member now."""
         raft, log, is_full = self.raft, self._log, self._disk_space.is_full
         return Status(
-            address=self._options.address,
+            address=self.members.own_address,
             state=raft.state,
             term=raft.current_term,
             leader=self._replies.leader,

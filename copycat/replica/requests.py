@@ -22,6 +22,7 @@ from copycat.protocol.wire import FrameType
 from copycat.raft.core import Raft
 from copycat.replica.connections import Connections, RefusalReason, Replies, Route
 from copycat.replica.host import Host, Inbox
+from copycat.replica.members import MemberTable
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.proposals import ProposalQueue
 from copycat.replica.queries import Queries, must_lead
@@ -97,6 +98,7 @@ class RequestRouter:
     def __init__(
         self,
         options: ReplicaOptions,
+        members: MemberTable,
         raft: Raft,
         host: Host,
         inbox: Inbox,
@@ -107,7 +109,7 @@ class RequestRouter:
         queries: Queries,
         outage: Outage,
     ) -> None:
-        self._address = options.address
+        self._members = members
         self._cluster_name = options.cluster_name
         self._max_entry_size = options.max_entry_size
         self._raft = raft
@@ -137,8 +139,8 @@ class RequestRouter:
         self._inbox.put(self._request, route, message, frame)
 
     def _too_large(self) -> RefusalReason:
-        limit = self._max_entry_size
-        reason = f"storage.max_entry_size of the server {self._address} is {limit}"
+        address, limit = self._members.own_address, self._max_entry_size
+        reason = f"storage.max_entry_size of the server {address} is {limit}"
         return RefusalReason(Refusal.TOO_LARGE, reason)
 
     def _request(self, route: Route, message: ClientMessage, frame: Frame) -> None:

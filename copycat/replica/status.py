@@ -103,7 +103,6 @@ class RecoveryStatus:
         driver: Driver,
         stores: MemberStores,
     ) -> None:
-        self._address = members.own_address
         self._members = members
         self._raft = raft
         self._log = log
@@ -133,7 +132,7 @@ class RecoveryStatus:
     def regressed(self) -> tuple[str, ...]:
         """Addresses of members that run on an older copy of their directory; perhaps this one."""
         mine = (
-            {self._address}
+            {self._members.own_address}
             if self.missing_entries and self._lost_entries and self._lost_entries.is_regressed
             else set()
         )
@@ -155,7 +154,7 @@ class RecoveryStatus:
         _LOG.error(
             "%s: %s came back with an older copy of its directory: it had acknowledged entries up"
             " to %d, and has them up to %d now; it does not count until it has them again",
-            self._address,
+            self._members.own_address,
             self._members.address(effect.peer),
             effect.acknowledged.index,
             effect.last.index,
@@ -178,7 +177,7 @@ class RecoveryStatus:
             "%s: this directory is an older copy of what it was (a restored backup, or a snapshot"
             " of the machine): %s had been acknowledged and are not here; it votes only for a"
             " member that has them, and waits for a leader to give them back",
-            self._address,
+            self._members.own_address,
             lost_entries,
         )
         self._inbox.run(Lane.ASIDE, lost_entries.write, partial(self._written, effect.term))
@@ -211,13 +210,15 @@ class RecoveryStatus:
             self._is_removing = True
             self._inbox.run(Lane.ASIDE, lost_entries.clear, self._removed)
             outcome = "were given up" if lost_entries.is_accepted else "are here again"
-            _LOG.warning("%s: %s %s: it votes as ever", self._address, lost_entries, outcome)
+            _LOG.warning(
+                "%s: %s %s: it votes as ever", self._members.own_address, lost_entries, outcome
+            )
         elif raft.eligibility.is_recovering and now_ms >= self._again_ms:
             self._again_ms = now_ms + AGAIN_MS
             _LOG.warning(
                 "%s: %s %s (%d are here): it votes only for a member that has them, and waits"
                 " for a leader to give them back",
-                self._address,
+                self._members.own_address,
                 lost_entries,
                 "are missing in this older copy"
                 if lost_entries.is_regressed
@@ -239,26 +240,23 @@ class RecoveryStatus:
             if not address:
                 del self._regressed[peer]  # it is no member any more
             elif raft.match_index(peer) >= acknowledged.index:
-                _LOG.warning("%s: %s has its entries again", self._address, address)
+                _LOG.warning("%s: %s has its entries again", self._members.own_address, address)
                 del self._regressed[peer]
         if raft.leader not in (0, raft.member):
             self._regressed.clear()
 
 
 class ElectionObstacles:
-    """Asked while no leader is known, for the clients that wait for one.
+    """Asked while no leader is known, for the clients that wait for one."""
 
-    address: of this member.
-    """
-
-    def __init__(self, address: str, raft: Raft, recovery: RecoveryStatus) -> None:
-        self._address = address
+    def __init__(self, members: MemberTable, raft: Raft, recovery: RecoveryStatus) -> None:
+        self._members = members
         self._raft = raft
         self._recovery = recovery
 
     def texts(self) -> list[str]:
         """A clause for each obstacle; none when the next election may elect this member."""
-        raft, address = self._raft, self._address
+        raft, address = self._raft, self._members.own_address
         restrictions = raft.eligibility.restrictions
         missing_entries = self._recovery.missing_entries
         clauses = []
@@ -393,6 +391,7 @@ class Outage:
             reason = f"no leader has been known for {since_ms / 1000:.1f} s"
             reason += self._obstacle_texts()
             return RefusalReason(Refusal.NO_LEADER, reason, (), since_ms)
+        missing = [peer for peer in missing if configuration.has_vote(peer)]
         names = ", ".join(self._name(peer) for peer in missing)
         reason = (
             f"{_count(up, self._members)} reachable, {configuration.quorum_size} needed;"

@@ -40,6 +40,13 @@ def test_who_is_no_member_any_more_has_no_link() -> None:
     assert table.links == {B}
 
 
+def test_the_directory_of_who_was_removed_is_not_offered_to_the_log() -> None:
+    table = MemberTable(ME, FOUNDERS)
+    table.greeted_incarnations.update({B: 6, C: 7})
+    table.adopt(Configuration.from_members(FOUNDERS.members[:2]))
+    assert table.greeted_incarnations == {B: 6}
+
+
 def test_another_type_is_no_reason_to_dial_again() -> None:
     table = MemberTable(ME, FOUNDERS)
     demoted = MemberRecord(C, MemberType.PASSIVE, "c:1")
