@@ -64,7 +64,8 @@ class Host(Protocol):
 
     def disconnect_peer(self, peer: MemberId) -> None:
         """Close the link to `peer`, who is no member any more or has another address, and dial no
-        more. What was queued for it is dropped."""
+        more. What was queued for it is dropped, and `send` to it is refused. A `peer_down` may
+        follow, as for any link that broke."""
         ...
 
     def reply(self, connection: int, frame: bytes) -> None:

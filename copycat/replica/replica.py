@@ -348,10 +348,15 @@ class Replica:
         self._step(event)
 
     def _on_peer_down(self, peer: MemberId) -> None:
+        self._link_ended(peer)
+        self._driver.step_queued()
+
+    def _link_ended(self, peer: MemberId) -> None:
+        """What was sent to this peer and not answered may be lost. The core is told next."""
         self.outage.link_down(peer)
         if peer == self.raft.leader:
             self._requests.forwarded_requests.fail_all("")
-        self._step(Unreachable(peer))
+        self._driver.queue(Unreachable(peer))
 
     # ---- the machine ---------------------------------------------------------------------
 
@@ -389,6 +394,7 @@ class Replica:
         changes = self.members.adopt(effect.configuration)
         for peer in changes.to_disconnect:
             self._host.disconnect_peer(peer)
+            self._link_ended(peer)  # not only when the host says so: that may be a turn later
         for record in changes.to_connect:
             self._host.connect(record.member, record.address)
 

@@ -74,6 +74,7 @@ class AsyncHost:
         self._saves_in_progress = 0
         self.peer_links: dict[MemberId, Link] = {}
         self._cancelled_links: list[Link] = []
+        """Links that `disconnect_peer` ended; a few of them may not be closed so far."""
         self._links: dict[MemberId, WriteBuffer] = {}
         """The write buffers of the links that are up."""
         self._clients: dict[int, tuple[WriteBuffer, Callable[[str], None]]] = {}
@@ -121,7 +122,9 @@ class AsyncHost:
         link = self.peer_links.pop(peer, None)
         if link is not None:
             link.cancel()
-            self._cancelled_links.append(link)
+            self.link_down(peer)
+            open_links = [each for each in self._cancelled_links if not each.is_closed]
+            self._cancelled_links = [*open_links, link]
 
     async def close_links(self) -> None:
         """Close the links to all peers."""

@@ -66,6 +66,11 @@ class Link:
         """The address of the peer."""
         return str(self._address)
 
+    @property
+    def is_closed(self) -> bool:
+        """It was cancelled, and its connection is closed."""
+        return self._task.done()
+
     def retry_now(self) -> None:
         """The peer has just connected to this member: connect to it without further wait."""
         self._retry.set()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from copycat.config import member_id
 from copycat.raft.configuration import Configuration, MemberRecord
 from copycat.raft.effects import ConfigurationChanged
+from copycat.raft.progress import ProgressState
 from copycat.replica.members import MemberTable
 from copycat.types import EntryId, MemberId, MemberType
-from tests.replica.harness import Node
+from tests.replica.harness import Network, Node
 
 ME, B, C, D = map(MemberId, (1, 2, 3, 4))
 FOUNDERS = Configuration.bootstrap({ME: "a:1", B: "b:1", C: "c:1"})
@@ -86,3 +87,23 @@ def test_the_table_is_a_mapping_of_addresses_as_they_are_now() -> None:
         MemberType.PASSIVE,
         MemberType.INACTIVE,
     ]
+
+
+def test_the_core_hears_that_the_link_to_a_member_that_moved_has_ended() -> None:
+    """What was in flight to the old address may be lost: it is asked for again at the new one."""
+    net = Network()
+    leader = net.elect()
+    peer, other = (node for node in net.nodes.values() if node is not leader)
+    raft = leader.replica.raft
+    assert raft.leader_state is not None
+    assert raft.leader_state.progress[peer.member].state is ProgressState.REPLICATE
+    moved = [
+        each._replace(address="127.0.0.1:9") if each.member == peer.member else each
+        for each in raft.configuration.members
+    ]
+    changed = ConfigurationChanged(Configuration.from_members(moved, EntryId(1, 2)))
+    leader.replica.on_configuration_changed(changed)
+    leader.turn()
+    assert raft.leader_state.progress[peer.member].state is ProgressState.LOST
+    assert raft.leader_state.progress[other.member].state is ProgressState.REPLICATE
+    assert leader.replica.status().unreachable == ("127.0.0.1:9",)

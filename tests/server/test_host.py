@@ -15,6 +15,7 @@ from copycat.net import JOIN_NBYTES_MAX, WriteBuffer
 from copycat.replica.replica import Replica
 from copycat.server.host import AsyncHost
 from copycat.server.workers import Mailbox, SyncPace, Worker
+from copycat.types import MemberId
 from tests.server.cluster import Book, free_address, run, server
 
 
@@ -229,3 +230,20 @@ def test_f9_a_disk_that_fails_stops_the_member_with_the_cause(tmp_path: Path) ->
             assert again.failure is None
 
     run(scenario)
+
+
+def test_nothing_leaves_by_a_link_that_was_ended() -> None:
+    """Not even what was queued for it in the same turn."""
+
+    async def test(host: AsyncHost, replica: StubReplica) -> None:
+        transport, peer = Transport(), MemberId(2)
+        host.connect(peer, free_address())
+        host.link_up(peer, WriteBuffer(cast("asyncio.Transport", transport)))
+        assert host.send(peer, b"one", None)
+        host.disconnect_peer(peer)
+        assert not host.send(peer, b"two", None)
+        host.write_queued()
+        assert transport.writes == []
+        await host.close_links()
+
+    hosted(test, is_fast=True)
