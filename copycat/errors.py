@@ -290,7 +290,7 @@ class WrongDirectoryError(StorageError):
     field: str = ""
     """What of the directory's identity is another one than expected."""
     expected: object = None
-    found: object = None
+    actual: object = None
 
 
 class CorruptLogError(StorageError):
@@ -305,7 +305,7 @@ class CorruptLogError(StorageError):
 class FormatVersionError(StorageError):
     code = "format-version"
     default_hint = "open the directory with the version of copycat that wrote it"
-    found: object = None
+    version: object = None
     """The version there, and those that this version of copycat reads."""
     supported: object = None
 

@@ -42,8 +42,8 @@ def check_blind_writes(
         deleted = {index}
         if is_deletion:
             deleted |= {other for when, other, _ in order if other < index and when <= at}
-        found, _ = _play(machine, _without(runs, deleted))
-        wrong = next((i for i in range(at, len(runs) + 1) if found[i] != states[i]), 0)
+        replay_states, _ = _play(machine, _without(runs, deleted))
+        wrong = next((i for i in range(at, len(runs) + 1) if replay_states[i] != states[i]), 0)
         if wrong:
             raise _diverged(operations, index, at, wrong)
 

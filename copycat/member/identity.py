@@ -83,7 +83,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
             raise FormatVersionError(
                 f"{path} has format version {version}; this copycat reads {_FORMAT_VERSION}",
                 path=path,
-                found=version,
+                version=version,
                 supported=_FORMAT_VERSION,
             )
         body = data[_HEADER.size :]
@@ -166,5 +166,5 @@ def check_identity(identity: Identity, expected: Identity, directory: str) -> No
                 path=directory,
                 field=field,
                 expected=ours,
-                found=theirs,
+                actual=theirs,
             )

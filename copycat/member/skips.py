@@ -47,7 +47,7 @@ def read_skips(env: Env, directory: str, cluster_name: str) -> tuple[SkippedEntr
             path=path,
             field="cluster_name",
             expected=cluster_name,
-            found=owner,
+            actual=owner,
         )
     return tuple(SkippedEntry(*one) for one in document["entries"])
 

@@ -143,8 +143,8 @@ class CompactionRunner:
         read = partial(_read_acknowledged, self._executor)
         self._inbox.run(Lane.APPLY, read, partial(self._acknowledged_read, run))
 
-    def _acknowledged_read(self, run: _MemberRun, found: tuple[int, int]) -> None:
-        run.waits_for, run.acknowledged_index = found
+    def _acknowledged_read(self, run: _MemberRun, indexes: tuple[int, int]) -> None:
+        run.waits_for, run.acknowledged_index = indexes
         self._sync_scheduler.request_full_sync()
         self._go_on_if_durable()
 

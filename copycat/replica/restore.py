@@ -63,10 +63,10 @@ def install_newest(store: SnapshotStore, executor: SessionExecutor) -> EntryId:
 
     What `SessionExecutor.install` raises. `restore` finds it installed, and does not do it again.
     """
-    found = store.look()
-    if found is None:
+    newest = store.look()
+    if newest is None:
         return NO_ENTRY
-    snapshot, data = found
+    snapshot, data = newest
     if executor.last_applied != snapshot.entry.index:
         executor.install(data)
     return snapshot.entry
@@ -107,9 +107,9 @@ def restore(
     to what the other lacks (F17): a log with gaps is no history without the snapshot that they
     were made under, for what was released below it was forgotten at a restart, and stayed.
     """
-    found = store.newest_good() if store is not None else None
+    newest = store.newest_good() if store is not None else None
     front = replica_log.before
-    if found is None:
+    if newest is None:
         if front != NO_ENTRY:
             raise CorruptLogError(
                 f"the log begins at {replica_log.first_index}, and no snapshot that can be read"
@@ -128,7 +128,7 @@ def restore(
             # ones, so the next start must not find them.
             store.set_aside()
         return NO_ENTRY
-    snapshot, data = found
+    snapshot, data = newest
     entry = snapshot.entry
     if entry.index < front.index:
         raise CorruptLogError(

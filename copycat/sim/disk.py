@@ -99,7 +99,7 @@ class SimDisk:
         self._repaired(directory)
         frames, gaps = contents(log.scan(log.first_index, log.last_index + 1))
         if log.valid_from != max((gap.valid_from for gap in gaps), default=0):
-            raise violated("I24", "recovery found another valid_from", found=log.valid_from)
+            raise violated("I24", "recovery found another valid_from", actual=log.valid_from)
         state = directory.hard_state
         self.disk_model.recovered(
             frames,

@@ -34,12 +34,12 @@ class Names:
         self.asked += 1
         if not self.numbers:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        found = []
+        addresses = []
         for number in self.numbers:
             family = socket.AF_INET6 if ":" in number else socket.AF_INET
             where = (number, port, 0, 0) if ":" in number else (number, port)
-            found.append((family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", where))
-        return found
+            addresses.append((family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", where))
+        return addresses
 
 
 @pytest.fixture

@@ -132,7 +132,7 @@ def released(*outcomes: ApplyResult) -> list[tuple[int, Release]]:
 
 def values(replies: Sequence[RunReply]) -> list[Any]:
     """Decoded results of all replies, in order; exceptions as values."""
-    found: list[Any] = []
+    results: list[Any] = []
     for reply in replies:
-        found += decode_results(reply.body, reply.count, [Any] * reply.count)
-    return found
+        results += decode_results(reply.body, reply.count, [Any] * reply.count)
+    return results

@@ -299,6 +299,6 @@ def test_by_hand_and_by_key_give_the_same_log(mode: CompactionMode) -> None:
         outcomes += [script.close(session) for session in sessions]
         return released(*outcomes)
 
-    found = play(ByHand)
-    assert found == play(Keyed)
-    assert len(found) > 50
+    releases = play(ByHand)
+    assert releases == play(Keyed)
+    assert len(releases) > 50

@@ -234,9 +234,9 @@ def test_a_scheduled_classmethod_comes_back() -> None:
 def test_what_is_in_the_way_is_named() -> None:
     script, session = script_of(Clockwork())
     script.commands(session, [Clockwork.secret()])
-    found = script.executor.snapshot_obstacle()
-    assert "the callback scheduled for log time 2000 ms" in found
-    assert "lambda" in found
+    obstacle = script.executor.snapshot_obstacle()
+    assert "the callback scheduled for log time 2000 ms" in obstacle
+    assert "lambda" in obstacle
     script.tick(3000)
     assert script.executor.snapshot_obstacle() == ""
     script.machine.socket = object()

@@ -51,8 +51,8 @@ def with_a_deletion(net: Disks) -> tuple[MemberId, int]:
         net.nodes[member].stabilize()
     forget_the_floor(net, cleaned)
     for member in cleaned:
-        found = net.disks[member].log.read(deletion, deletion + 1, 1)
-        assert found.has_gaps, "the deletion went with the put, for good"
+        batch = net.disks[member].log.read(deletion, deletion + 1, 1)
+        assert batch.has_gaps, "the deletion went with the put, for good"
     return other, deletion
 
 

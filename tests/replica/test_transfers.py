@@ -31,9 +31,9 @@ def path_of(snapshot: Snapshot) -> str:
 
 
 def newest(disk: Disk) -> Snapshot:
-    found = disk.store.newest
-    assert found is not None
-    return found
+    snapshot = disk.store.newest
+    assert snapshot is not None
+    return snapshot
 
 
 def wait(net: Disks, ms: int) -> None:

@@ -275,7 +275,7 @@ class _Demo:
                 member=verdict.get("member", "verifier"),
                 index=verdict.get("index", 0),
                 expected=verdict.get("expected", "exit code 0"),
-                found=verdict.get("found", f"exit code {process.returncode}"),
+                actual=verdict.get("actual", f"exit code {process.returncode}"),
             )
         return dict(verdict)
 

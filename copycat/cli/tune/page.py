@@ -98,12 +98,12 @@ def _legend(measurements: Sequence[Measurement]) -> str:
 
 def plots(measurements: Sequence[Measurement], choice: Choice) -> dict[str, str]:
     """An SVG for each sweep that was run, in the order of the page."""
-    found = {}
+    images = {}
     for sweep in _TITLES:
         rows = [one for one in measurements if one.sweep == sweep]
         if rows:
-            found[sweep] = _svg(_figure(sweep, rows, _chosen(sweep, choice)), sweep)
-    return found
+            images[sweep] = _svg(_figure(sweep, rows, _chosen(sweep, choice)), sweep)
+    return images
 
 
 def _chosen(sweep: str, choice: Choice) -> float | str | None:

@@ -312,7 +312,7 @@ class DiskModel:
                 "I24",
                 "recovery found a hard state that was never saved, or an older one",
                 member=self.member,
-                found=hard_state,
+                actual=hard_state,
                 durable=self.hard_state,
                 in_flight=self.saving,
             )
@@ -363,7 +363,7 @@ class DiskModel:
                 "a durable snapshot is gone after a crash",
                 member=self.member,
                 snapshot=self.snapshot,
-                found=list(snapshots),
+                actual=list(snapshots),
             )
         self.snapshot_indexes.clear()
         for entry in snapshots:
@@ -399,7 +399,7 @@ class DiskModel:
                     "a rewrite changed what it kept, or left out what is not in a gap",
                     member=self.member,
                     index=index,
-                    found=(at, term, crc),
+                    actual=(at, term, crc),
                     before=self.entries[index - 1],
                 )
         valid_from_of = {at: gap.valid_from for gap in gaps for at in range(gap.first, gap.end)}
@@ -429,7 +429,7 @@ class DiskModel:
                 "I23",
                 "a cleaned log has other terms",
                 member=self.member,
-                found=log.term_runs(),
+                actual=log.term_runs(),
                 expected=expected,
             )
 
