@@ -3,7 +3,7 @@ reference that keeps the whole history of every key.
 
 Registers are keyed, so that their entries leave the log: blind writes, deletions, writes that
 expire, commands that read first, and some that touch a timer, which only a snapshot replaces
-(C20). What is held is released by hand. Lists are neither keyed nor released by hand: only a
+(C20). Commits are released by hand. Lists are neither keyed nor released by hand: only a
 snapshot replaces their entries.
 
 Appends of unique tokens make a command that is applied twice, lost or reordered visible; `fail`
@@ -29,18 +29,18 @@ PROBE_KEY = 99
 """The list that only probes of the calm phase append to."""
 
 
-HELD = 1000
-"""Added to a key where the reference keeps what is held under it."""
+COMMIT_KEYS = 1000
+"""Added to the key of a commit in the reference, whose registers have the same small keys."""
 
 
 class SimMachine(StateMachine):
-    """Registers, lists and held commits under small integer keys."""
+    """Registers, lists and commits under small integer keys."""
 
     def __init__(self) -> None:
         super().__init__()
         self.registers: dict[int, int] = {}
         self.lists: dict[int, list[int]] = {}
-        self.held: dict[int, Commit[Any]] = {}
+        self.commits: dict[int, Commit[Any]] = {}
         self.pending: dict[int, Scheduled] = {}
         self.rung: dict[int, int] = {}
 
@@ -83,8 +83,8 @@ class SimMachine(StateMachine):
     @command(compaction=CompactionMode.RELEASE)
     def hold(self, key: int, token: int) -> int | None:
         """Keep this entry in place of the one before; that one's token."""
-        old = self.held.get(key)
-        self.held[key] = self.commit
+        old = self.commits.get(key)
+        self.commits[key] = self.commit
         if old is not None:
             old.release()
         return None if old is None else old.operation.token
@@ -92,7 +92,7 @@ class SimMachine(StateMachine):
     @command(compaction=CompactionMode.TOMBSTONE)
     def let_go(self, key: int) -> int | None:
         """Keep none; the token of the one that was kept."""
-        old = self.held.pop(key, None)
+        old = self.commits.pop(key, None)
         if old is not None:
             old.release()
         self.commit.release()
@@ -260,7 +260,7 @@ class ReferenceModel:
         if kind == "fail":
             return FAILED
         if kind in ("hold", "let_go"):
-            key += HELD
+            key += COMMIT_KEYS
         deletes = kind in ("delete", "hush", "let_go")
         due_ms = time_ms + arguments[1] if kind == "lend" else 0
         write = Write(index, deletes, time_ms, due_ms, kind == "cas")

@@ -38,7 +38,7 @@ class Known:
     def acknowledged_index(self) -> int:
         return self.last_acknowledged
 
-    def is_held(self, index: int) -> bool:
+    def needs_snapshot(self, index: int) -> bool:
         return index in self.in_use
 
     def key_writes(self) -> Mapping[Hashable, Sequence[Write]]:

@@ -47,8 +47,8 @@ class Reference(Protocol):
         """Up to this index every reply of every session is acknowledged (C21)."""
         ...
 
-    def is_held(self, index: int) -> bool:
-        """Whether the entry is never cleaned singly (C19)."""
+    def needs_snapshot(self, index: int) -> bool:
+        """Whether only a snapshot may replace the entry (C19)."""
         ...
 
     def key_writes(self) -> Mapping[Hashable, Sequence[Write]]:
@@ -170,7 +170,7 @@ class _Nobody:
     def acknowledged_index(self) -> int:
         return 0
 
-    def is_held(self, index: int) -> bool:
+    def needs_snapshot(self, index: int) -> bool:
         return index > 0
 
     def key_writes(self) -> Mapping[Hashable, Sequence[Write]]:
@@ -240,7 +240,7 @@ class CompactionLaws:
         rule, why = "I23", ""
         if index > min(frozen.limits.horizon, frozen.applied, frozen.durable):
             why = "an entry went that is above the horizon"
-        elif self._reference.is_held(index):
+        elif self._reference.needs_snapshot(index):
             why = "an entry went that a session or the cluster stands on (C19)"
         elif not known:
             why = "an entry went that the machine still needs"

@@ -216,14 +216,14 @@ class SessionChecker:
         ]
         return min(reply_indexes) - 1 if reply_indexes else self.replayed
 
-    def is_held(self, index: int) -> bool:
+    def needs_snapshot(self, index: int) -> bool:
         """C19: a session's newest command, and all that is no command and no keep-alive."""
         return index in self._fixed or any(
             session.newest == index and not session.ended for session in self._sessions.values()
         )
 
     def key_writes(self) -> Mapping[Hashable, Sequence[Write]]:
-        """By register, or what is held: the entries that may write or delete it."""
+        """By register, or by the key of a commit: the entries that may write or delete it."""
         return self.model.writes
 
     # --- what executors say ---------------------------------------------------------------
