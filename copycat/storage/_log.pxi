@@ -420,7 +420,7 @@ cdef class NativeLog:
             dereference(self.log).remove_obsolete_files()
 
     def close(self):
-        """Sync, write the close mark (C7), release the lock. A second close is nothing."""
+        """Sync, write the close mark (C7), release the lock. A second close does nothing."""
         with nogil:
             dereference(self.log).close()
 

@@ -162,19 +162,19 @@ class SnapshotStore:
         DiskFullError, DiskError: nothing is left behind, the old ones stay (F13).
         CorruptLogError: the disk gave back something else.
         """
-        aside = self._path(entry, "new")
+        temp_path = self._path(entry, "new")
         self._env.make_directory(self._directory)
-        with self._fresh_file(aside):
+        with self._fresh_file(temp_path):
             written = snapshot_file.write(
                 self._env,
-                aside,
+                temp_path,
                 entry,
                 time_ms=time_ms,
                 data=data,
                 configuration=configuration,
                 compress=self._compress,
             )
-            return self._publish(aside, written.entry, written.nbytes, written.digest)
+            return self._publish(temp_path, written.entry, written.nbytes, written.digest)
 
     def begin(
         self,
@@ -186,12 +186,12 @@ class SnapshotStore:
     ) -> Writer:
         """Write what `write` puts, piece by piece, to a file that `finish` publishes (the thread
         that has the state). Errors as `save`, and what `write` raises: nothing is left behind."""
-        aside = self._path(entry, "new")
+        temp_path = self._path(entry, "new")
         self._env.make_directory(self._directory)
-        with self._fresh_file(aside):
+        with self._fresh_file(temp_path):
             writer = Writer(
                 self._env,
-                aside,
+                temp_path,
                 entry,
                 time_ms=time_ms,
                 configuration=configuration,
@@ -211,36 +211,36 @@ class SnapshotStore:
         with suppress(FileNotFoundError):
             self._env.remove(writer.path)
 
-    def _publish(self, aside: str, entry: EntryId, nbytes: int, digest: bytes) -> Snapshot:
+    def _publish(self, temp_path: str, entry: EntryId, nbytes: int, digest: bytes) -> Snapshot:
         """Read back whole, then give it its name, then make the name durable."""
-        snapshot = snapshot_file.verify(self._env, aside)
+        snapshot = snapshot_file.verify(self._env, temp_path)
         actual = (snapshot.entry, snapshot.nbytes, snapshot.digest)
         if actual != (entry, nbytes, digest):
             raise CorruptLogError(
-                f"{aside} holds {snapshot.entry} in {snapshot.nbytes} bytes, SHA-256"
+                f"{temp_path} holds {snapshot.entry} in {snapshot.nbytes} bytes, SHA-256"
                 f" {snapshot.digest.hex()}; it should be {entry} in {nbytes}, {digest.hex()}",
-                path=aside,
+                path=temp_path,
                 offset=0,
                 index=entry.index,
             )
-        self._env.rename(aside, self._path(entry))
+        self._env.rename(temp_path, self._path(entry))
         self._env.sync_directory(self._directory)
         return snapshot
 
     @contextmanager
-    def _fresh_file(self, aside: str) -> Iterator[None]:
-        if self._env.exists(aside):  # an earlier removal failed
-            self._env.remove(aside)
-        with self._removed_on_error(aside):
+    def _fresh_file(self, temp_path: str) -> Iterator[None]:
+        if self._env.exists(temp_path):  # an earlier removal failed
+            self._env.remove(temp_path)
+        with self._removed_on_error(temp_path):
             yield
 
     @contextmanager
-    def _removed_on_error(self, aside: str) -> Iterator[None]:
+    def _removed_on_error(self, temp_path: str) -> Iterator[None]:
         try:
             yield
         except BaseException:
             with suppress(StorageError, FileNotFoundError):  # the next start removes it then
-                self._env.remove(aside)
+                self._env.remove(temp_path)
             raise
 
     # ---- what stays and what is deleted ------------------------------------------------------
