@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from copycat.client.completion import FOREVER_MS, Call
 from copycat.client.connection import CLOSED, Connection
@@ -208,13 +209,14 @@ class SessionDriver:
 
     def complete(self) -> None:
         """Complete the futures whose results are known."""
-        for future, value, failed in self.session.take_finished():
+        for finished in self.session.take_finished():
+            future: asyncio.Future[Any] | None = finished.future
             if future is None or future.done():
                 continue
-            if failed:
-                future.set_exception(value)
+            if finished.failed:
+                future.set_exception(finished.value)
             else:
-                future.set_result(value)
+                future.set_result(finished.value)
 
     async def close_session(self) -> None:
         """Ask the cluster to close the session, and wait up to CLOSE_S for the answer."""
@@ -313,9 +315,8 @@ class SessionDriver:
     async def _serve(self, address: str) -> None:
         """Use the server at `address` until the connection ends; raises when no session is
         opened."""
-        connection = await Connection.open(address, self._on_frames)
+        connection = await Connection.open(address, self.on_frames, self._send_outgoing)
         self._connection = connection
-        connection.on_writable = self._send_outgoing
         if self.session.phase is SessionPhase.WAITING:
             await self._register(connection)
         else:
@@ -361,10 +362,10 @@ class SessionDriver:
         connection, self._connection = self._connection, None
         if connection is not None:
             self.session.disconnected()
-            connection.on_writable = lambda: None
             connection.close(reason)
 
-    def _on_frames(self, frames: list[Frame]) -> None:
+    def on_frames(self, frames: list[Frame]) -> None:
+        """The frames of one read of the connection."""
         now_ms, session = _now_ms(), self.session
         for frame in frames:
             message = decode_server(frame)

@@ -194,7 +194,7 @@ class RequestRouter:
         inner = split_frame(frame)
         request, refusal = 0, b""
         if inner.type not in _RUN_ANSWERS:
-            request = getattr(decode_server(inner), "request", 0)
+            request = _request_of(decode_server(inner))
         if len(frame) > SMALL_NBYTES:
             refusal = encode_server(self._overloaded(inner))
         self._inbox.put(self._returned, token, request, frame, refusal)
@@ -214,8 +214,7 @@ class RequestRouter:
             first, leader = message.first_sequence, self._replies.leader
             return CommandsRefused(message.session, first, code, leader)
         reason = "more answers wait than this connection has room for"
-        number = getattr(message, "request", 0)
-        return Failure(number, Refusal.OVERLOADED, self._replies.leader, reason)
+        return Failure(_request_of(message), Refusal.OVERLOADED, self._replies.leader, reason)
 
     def timeout_ms(self, connection: int) -> int:
         """The timeout of the session that a client's connection serves; 0 when none is known."""
@@ -230,3 +229,8 @@ class RequestRouter:
         self._queries.connection_closed(route)
         self.forwarded_requests.connection_closed(route.token)
         self._foreign_cluster.pop(route.token, None)
+
+
+def _request_of(answer: ServerMessage) -> int:
+    """The number of the request that is answered; 0 where the commands of a session are."""
+    return 0 if isinstance(answer, Results | CommandsRefused) else answer.request

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from copycat.errors import ResourceError, require
 from copycat.net import WriteBuffer
@@ -48,6 +48,14 @@ def _no_op() -> None:
     """Called after a turn when `start` was given no function."""
 
 
+class _Client(NamedTuple):
+    """The connection of one client, as its `Inbound` gave it to this host."""
+
+    write_buffer: WriteBuffer
+    close: Callable[[str], None]
+    """`Inbound.close`."""
+
+
 class AsyncHost:
     """Implements `copycat.replica.host.Host` for one replica in the running loop.
 
@@ -77,7 +85,7 @@ class AsyncHost:
         """Links that `disconnect_peer` ended; a few of them may not be closed so far."""
         self._links: dict[MemberId, WriteBuffer] = {}
         """The write buffers of the links that are up."""
-        self._clients: dict[int, tuple[WriteBuffer, Callable[[str], None]]] = {}
+        self._clients: dict[int, _Client] = {}
         self._dirty: dict[WriteBuffer, None] = {}
         self._full_buffers: dict[WriteBuffer, int] = {}
         """Write buffers for which `has_room` returned False, with the number of unsent bytes below
@@ -103,11 +111,11 @@ class AsyncHost:
         assert self._replica is not None  # noqa: S101  (for the type checker)
         return self._replica
 
-    def start(self, replica: Replica, turned: Callable[[], None] = _no_op) -> None:
-        """Connect to the peers, and run the first turn soon; `turned` is called after each
+    def start(self, replica: Replica, after_turn: Callable[[], None] = _no_op) -> None:
+        """Connect to the peers, and run the first turn soon; `after_turn` is called after each
         turn."""
         self._replica = replica
-        self._after_turn = turned
+        self._after_turn = after_turn
         self.wake()
         replica.connect_peers()
 
@@ -145,16 +153,16 @@ class AsyncHost:
             self._forget(write_buffer)
 
     def client_connected(
-        self, connection: int, write_buffer: WriteBuffer, drop: Callable[[str], None]
+        self, connection: int, write_buffer: WriteBuffer, close: Callable[[str], None]
     ) -> None:
-        """The first frame of this client has arrived; `drop(reason)` closes its connection."""
-        self._clients[connection] = write_buffer, drop
+        """The first frame of this client has arrived; `close(reason)` closes its connection."""
+        self._clients[connection] = _Client(write_buffer, close)
 
     def client_disconnected(self, connection: int) -> None:
         """The connection of this client is closed."""
-        known = self._clients.pop(connection, None)
-        if known is not None:
-            self._forget(known[0])
+        client = self._clients.pop(connection, None)
+        if client is not None:
+            self._forget(client.write_buffer)
 
     def _forget(self, write_buffer: WriteBuffer) -> None:
         self._dirty.pop(write_buffer, None)
@@ -186,20 +194,19 @@ class AsyncHost:
 
     def reply(self, connection: int, frame: bytes) -> None:
         """See `Host.reply`."""
-        known = self._clients.get(connection)
-        if known is None or self.is_stopped:
+        client = self._clients.get(connection)
+        if client is None or self.is_stopped:
             return
-        write_buffer = known[0]
-        write_buffer.put(frame)
-        self._dirty[write_buffer] = None
+        client.write_buffer.put(frame)
+        self._dirty[client.write_buffer] = None
 
     def has_room(self, peer: MemberId, connection: int, unsent_max: int = REPLY_ROOM) -> bool:
         """See `Host.has_room`."""
         if peer:
             write_buffer = self._links.get(peer)
         else:
-            known = self._clients.get(connection)
-            write_buffer = None if known is None else known[0]
+            client = self._clients.get(connection)
+            write_buffer = None if client is None else client.write_buffer
         if write_buffer is None or write_buffer.nbytes < unsent_max:
             return True
         self._full_buffers[write_buffer] = min(
@@ -221,9 +228,9 @@ class AsyncHost:
 
     def disconnect(self, connection: int, reason: str) -> None:
         """See `Host.disconnect`."""
-        known = self._clients.get(connection)
-        if known is not None:
-            known[1](reason)
+        client = self._clients.get(connection)
+        if client is not None:
+            client.close(reason)
 
     def write_queued(self) -> None:
         """See `Host.write_queued`."""

@@ -130,7 +130,7 @@ class Node:
         loop_lag = LoopLag(self._options.name, self._options.election_timeout, LAG_EFFECT)
         loop_lag.start()
         self._stack.callback(loop_lag.close)
-        self.host.start(replica, watch.turned)
+        self.host.start(replica, after_turn=watch.turned)
         self._stack.push_async_callback(self.host.close_links)
         return replica
 

@@ -166,9 +166,9 @@ class Outbound(asyncio.BufferedProtocol):
     """This member's end of a link. One frame arrives, the answer to its HELLO, and none after
     it."""
 
-    def __init__(self, has_written: Callable[[], None]) -> None:
+    def __init__(self, check_write_buffers: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
-        self._has_written = has_written
+        self._check_write_buffers = check_write_buffers
         self._frames = FrameBuffer(HANDSHAKE_LIMIT)
         self._transport: asyncio.Transport | None = None
         self._reason = "the peer closed the connection"
@@ -195,7 +195,7 @@ class Outbound(asyncio.BufferedProtocol):
             self.answer.set_result(frame)
 
     def resume_writing(self) -> None:
-        self._has_written()
+        self._check_write_buffers()
 
     def _abort(self, reason: str) -> None:
         self._reason = reason
