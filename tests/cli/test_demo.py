@@ -51,7 +51,7 @@ def test_the_demo_proves_a_short_input(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     for words in (
-        "commands a second",
+        "commands per second",
         "p50",
         "p99",
         "from SIGKILL of",

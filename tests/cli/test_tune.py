@@ -318,7 +318,7 @@ def test_a_signal_cleans_up(tmp_path: Path, number: signal.Signals, code: int) -
 
 
 def spread(value: float, low: float, rate: float, high: float, p99: float = 100) -> Measurement:
-    """A segment size whose runs lay between `low` and `high` entries a second."""
+    """A segment size whose runs lay between `low` and `high` entries per second."""
     one = measured("segment", value, rate, p99)
     return one._replace(
         least=one.least._replace(entries_per_s=low), most=one.most._replace(entries_per_s=high)
@@ -330,7 +330,7 @@ def test_what_lies_within_the_noise_leaves_the_default() -> None:
     choice = choose(noisy)
     assert choice.max_segment_size == Storage().max_segment_size
     assert "the default stays" in choice.reasons[0]
-    assert "750 entries a second to 1,200" in choice.reasons[0]
+    assert "750 entries per second to 1,200" in choice.reasons[0]
     clear = [spread(8 << 20, 1300, 1320, 1350), spread(32 << 20, 750, 950, 1200)]
     assert choose(clear).max_segment_size == 8 << 20
     assert "the default stays" not in choose(clear).reasons[0]
@@ -369,7 +369,7 @@ def test_what_tune_writes_is_read_back(tmp_path: Path, directory: str) -> None:
 
 def test_an_axis_suits_its_values_and_the_page_says_how_to_read_it() -> None:
     text = page(ALL, choose(ALL), facts={}, snippets=[])
-    assert text.count("entries a second (logarithmic)") == 1  # durability
+    assert text.count("entries per second (logarithmic)") == 1  # durability
     assert "How to read the plots" in text
     assert "median of 3 runs" in text
     assert "Red" in text
