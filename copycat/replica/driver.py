@@ -124,7 +124,8 @@ class EntrySender:
 
 
 class EffectHandler(Protocol):
-    """Who executes the effects that need more than the parts: the replica."""
+    """Who executes the effects that need more than the parts: `copycat/replica/replica.py`, the
+    methods of these names."""
 
     def on_role_changed(self, effect: RoleChanged) -> None:
         """This member has another role, or another leader."""
