@@ -231,9 +231,9 @@ private:
     }
 
     void reopen_tail() {
-        const bool goes_on = out_.tail != nullptr && out_.report.clean &&
+        const bool can_reuse = out_.tail != nullptr && out_.report.clean &&
                              out_.tail->has_room_for_marks(marks_of_a_run);
-        if (!goes_on) return start_fresh_tail();
+        if (!can_reuse) return start_fresh_tail();
         // This mark ends the effect of the close mark: from here on the log counts as not closed.
         // It need not be synced: if a power loss loses it, everything that can be read is durable.
         out_.tail->mark(mark_flag_idle, out_.tail->last_index());

@@ -145,8 +145,8 @@ class _Reader:
                 self._knows(end - 1, last)
             if damage is None:
                 return None
-            goes_on = damage.offset >= DATA_OFFSET and not row.packed
-            mark = self._next_mark(row, damage) if goes_on else None
+            has_marks = damage.offset >= DATA_OFFSET and not row.packed
+            mark = self._next_mark(row, damage) if has_marks else None
             if mark is None:
                 return self._lose_rest(row, damage)
             self.losses.append(Loss(damage.index, mark[1].first_index, damage))

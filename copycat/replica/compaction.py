@@ -123,7 +123,7 @@ class CompactionRunner:
 
     def keep(self, now_ms: int, *, is_short: bool) -> None:
         """Begin a run if one is due. is_short: the disk is nearly full."""
-        self._go_on_if_durable()
+        self._continue_if_durable()
         if self._run is not None:
             return
         if self._asked:
@@ -146,9 +146,9 @@ class CompactionRunner:
     def _acknowledged_read(self, run: _MemberRun, indexes: tuple[int, int]) -> None:
         run.waits_for, run.acknowledged_index = indexes
         self._sync_scheduler.request_full_sync()
-        self._go_on_if_durable()
+        self._continue_if_durable()
 
-    def _go_on_if_durable(self) -> None:
+    def _continue_if_durable(self) -> None:
         """An acknowledgement that a crash takes back is none for who replays from this disk: the
         run begins once this disk has all that the executor had applied when it was asked (C22)."""
         run = self._run

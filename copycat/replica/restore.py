@@ -30,7 +30,7 @@ __all__ = [
     "check_log",
     "clock_of",
     "core_of",
-    "goes_on_from",
+    "continues_from",
     "install_newest",
     "restore",
     "source_of",
@@ -80,7 +80,7 @@ def check_log(log: ReplicaLog, base: EntryId, executor: SessionExecutor) -> bool
     """
     if base.index < log.before.index:
         return False  # nothing replays a log that lacks its front: it is repaired, or refused
-    if base != NO_ENTRY and not goes_on_from(log, base):
+    if base != NO_ENTRY and not continues_from(log, base):
         return True  # such a log begins anew behind the snapshot
     at, end = max(log.first_index, base.index + 1), log.last_index + 1
     nbytes = _READ_NBYTES
@@ -145,7 +145,7 @@ def restore(
         )
     if executor.last_applied != entry.index:  # else the start has installed it to look at it
         source.install(data)
-    if not goes_on_from(replica_log, entry):
+    if not continues_from(replica_log, entry):
         replica_log.reset(entry)
         ticket = replica_log.begin_sync()
         ticket.run()
@@ -153,7 +153,7 @@ def restore(
     return entry
 
 
-def goes_on_from(replica_log: ReplicaLog, entry: EntryId) -> bool:
+def continues_from(replica_log: ReplicaLog, entry: EntryId) -> bool:
     """Whether the log holds this entry, or begins right after it: what follows is its history."""
     terms = TermIndex(
         replica_log.term_runs(),
