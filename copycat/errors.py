@@ -321,7 +321,7 @@ class SyncUnsupportedError(StorageError):
 class DiskFullError(StorageError, OSError):
     code = "disk-full"
     default_hint = (
-        "free some space; the log is whole and goes on when there is room\n"
+        "free some space; the log is whole, and accepts entries again when there is room\n"
         "a server's take_snapshot() lets its log be trimmed; `copycat compact` cleans a closed log"
     )
     retryable = True
@@ -337,7 +337,7 @@ class DiskFullError(StorageError, OSError):
         if hint is None and fields.get("errno") == errno.EFBIG:
             hint = (
                 "a file may not grow that far: raise the limit (ulimit -f, RLIMIT_FSIZE) or lower"
-                " max_segment_size; the log is whole and goes on then"
+                " max_segment_size; the log is whole, and accepts entries again then"
             )
         super().__init__(message, hint=hint, state=state, **fields)
 

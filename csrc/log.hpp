@@ -71,8 +71,8 @@ public:
     // batch may be in the log.
     void append(const Frames& batch);
     std::shared_ptr<SyncTicket> begin_sync();
-    // The ticket that was begun and not yet ended, or null: a caller that was interrupted goes on
-    // with it.
+    // The ticket that was begun and not yet ended, or null: a caller that was interrupted
+    // continues with it.
     const std::shared_ptr<SyncTicket>& in_flight() const { return in_flight_; }
     std::uint64_t end_sync(const SyncTicket& ticket);
     // True while a roll, a truncation or a trim is not durable yet; the next sync makes it so.

@@ -232,7 +232,7 @@ private:
 
     void reopen_tail() {
         const bool can_reuse = out_.tail != nullptr && out_.report.clean &&
-                             out_.tail->has_room_for_marks(marks_of_a_run);
+                               out_.tail->has_room_for_marks(marks_of_a_run);
         if (!can_reuse) return start_fresh_tail();
         // This mark ends the effect of the close mark: from here on the log counts as not closed.
         // It need not be synced: if a power loss loses it, everything that can be read is durable.

@@ -316,7 +316,7 @@ def _finish_many(future: Any, results: list[Any]) -> Finished:
 def split_overdue(waiting: Iterable[_Timed], now_ms: int) -> tuple[list[_Timed], int]:
     """Those whose deadline has passed, in order, and the deadline of the next one.
 
-    Deadlines other than FOREVER_MS never go back in `waiting`.
+    Deadlines other than FOREVER_MS never decrease along `waiting`.
     """
     overdue: list[_Timed] = []
     for each in waiting:

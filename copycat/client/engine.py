@@ -113,7 +113,7 @@ class BlockingFuture(Future[R]):
         """Keeps the client alive while this future exists."""
 
     def result(self, timeout: float | None = None) -> R:
-        """Wait for the result. TimeoutError after `timeout` seconds; the operation goes on."""
+        """Wait for the result. TimeoutError after `timeout` seconds; the operation continues."""
         self._await(timeout)
         return self._reply.result()
 

@@ -334,7 +334,7 @@ class ClientSession(Submissions):
             self._last_progress_ms = now_ms
 
     def _fail_largest_command(self, reason: str) -> None:
-        """Servers refuse the largest command: fail it, and go on with the others."""
+        """Servers refuse the largest command: fail it, and continue with the others."""
         outbox = self._outbox
         sequence, nbytes = outbox.largest()
         if nbytes == 0:

@@ -80,7 +80,7 @@ class Commit(Generic[O_co]):
 
     @property
     def time(self) -> datetime:
-        """Log time: the same on every member, never goes back (C25)."""
+        """Log time: the same on every member, never decreases (C25)."""
         return log_datetime(self._state.time_ms)
 
     @property

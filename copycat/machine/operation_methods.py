@@ -68,7 +68,7 @@ class OperationMethod(Generic[P, R]):
         if not isinstance(function, FunctionType):
             kind = type(function).__name__
             raise ConfigurationError(
-                f"@command and @query go on methods, not on a {kind}",
+                f"@command and @query belong on methods, not on a {kind}",
                 hint="write @command, or @command(name=...), directly above `def name(self, ...)`",
             )
         if not isinstance(name, str) or not name.isprintable():

@@ -117,7 +117,7 @@ class UserCode:
             self.reraise_signal(error)
             raise SerializationError(
                 f"{type(machine).__name__} raised {text_of(error)} while a snapshot of it"
-                " was taken; it goes on without"
+                " was taken; it continues without"
             ) from error
 
     def log_error(self, what: object, error: BaseException) -> None:

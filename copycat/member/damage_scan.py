@@ -1,6 +1,6 @@
 """The damage scan: which entries of a damaged log can be read, and which it is known to have held.
 
-The scan changes nothing. It reads every byte with a `SegmentReader`. Behind damage it goes on at
+The scan changes nothing. It reads every byte with a `SegmentReader`. Behind damage it continues at
 the next mark: the checksum of a mark covers the file's uuid and the mark's own offset, so no bytes
 that a client stored look like a mark (C5). Where the end of the log is not known, the scan assumes
 that the log held more entries (F2, F3).
@@ -177,7 +177,7 @@ class _Reader:
         """Nothing more can be read in this file: the rest of its entries is lost.
 
         Frames of a tail are damage only if a later mark says that they were durable (C6), and
-        reading would go on at that mark. So here the header of the tail is bad, or its file was
+        reading would continue at that mark. So here the header of the tail is bad, or its file was
         cut or is missing, and how many entries it held is not known.
         """
         last_index = row.last_index if row.sealed else INDEX_MAX

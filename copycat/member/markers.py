@@ -188,7 +188,7 @@ class LostEntries:
 
     def accept_loss(self) -> None:
         """An operator accepts the loss. After a crash in between both files exist, and the member
-        goes on recovering as before."""
+        continues the recovery."""
         LostEntries(
             self._env,
             self._directory,

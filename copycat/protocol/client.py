@@ -38,7 +38,7 @@ class Refusal(enum.IntEnum):
     NO_LEADER = 1
     QUERY = 2
     COMMAND = 3
-    """A gap in the session's sequence; `next_sequence` says where to go on."""
+    """A gap in the session's sequence; `next_sequence` says where to continue."""
     APPLICATION = 4
     ILLEGAL_MEMBER_STATE = 5
     UNKNOWN_SESSION = 6

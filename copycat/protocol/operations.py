@@ -68,7 +68,7 @@ class CompactionMode(enum.StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> CompactionMode | None:
-        """The words of the aliases go on to be understood where a word is given."""
+        """The words of the aliases are still understood where a word is given."""
         return _ALIASES.get(value) if isinstance(value, str) else None
 
 

@@ -178,7 +178,7 @@ def _on_rejected(
     progress: Progress,
     message: AppendReply,
 ) -> None:
-    """Go back to what both logs have, or send a snapshot to a peer that entries do not help.
+    """Return to what both logs have, or send a snapshot to a peer that entries do not help.
 
     A peer that takes no gaps is sent a snapshot of all that is committed now, and every gap in
     this log lies below that. The deletion floor would not be enough: a leader that restarted
@@ -209,7 +209,7 @@ def on_install_reply(raft: State, sender: MemberId, message: InstallReply) -> No
 
 
 def on_compacted(raft: State, first_index: int) -> None:
-    """The front of the log was deleted: go on with each peer from what the log still has."""
+    """The front of the log was deleted: continue with each peer from what the log still has."""
     install_snapshot.on_compacted(raft, first_index)
     if raft.leader_state is not None:
         for peer in raft.peers:
@@ -317,7 +317,7 @@ def _disk_is_slow(raft: State, elapsed_ms: int) -> bool:
 
 
 def _check_quorum(raft: State, leader_state: LeaderState, elapsed_ms: int) -> bool:
-    """Whether to go on leading; sets the time of the next check.
+    """Whether to remain the leader; sets the time of the next check.
 
     A process that stood still for a while (a slow disk, a stopped machine) takes this tick before
     it has read what arrived meanwhile, so it checks once more a heartbeat later.
@@ -358,7 +358,7 @@ def deadline_ms(leader_state: LeaderState) -> int:
 
 
 def on_peer_reachable(raft: State, leader_state: LeaderState, peer: MemberId) -> None:
-    """Send a heartbeat over the new link: the answer says where to go on."""
+    """Send a heartbeat over the new link: the answer says where to continue."""
     if peer in leader_state.progress:
         leader_state.replicator.send_heartbeat(raft, peer)
 

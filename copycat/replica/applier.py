@@ -45,7 +45,12 @@ class Applier:
 
     def commit(self, index: int) -> None:
         """Entries up to `index` may be applied."""
-        require(index >= self.commit_index, "commit went back", old=self.commit_index, new=index)
+        require(
+            index >= self.commit_index,
+            "the commit index decreased",
+            old=self.commit_index,
+            new=index,
+        )
         self.commit_index = index
 
     def next_slice(self, now_ms: int, *, eager: bool) -> list[Run]:

@@ -2,8 +2,8 @@
 
 Entries are refused before the disk would refuse them: a member without room for another batch
 takes nothing new, neither from clients nor from its leader, until there was room for a while.
-Queries go on. A leader takes nothing new either while the disks of so many followers are full that
-nothing can be committed.
+Queries continue. A leader takes nothing new either while the disks of so many followers are full
+that nothing can be committed.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class ConfigurationSource(Protocol):
 
 
 class LogClock:
-    """Stamps batches with milliseconds that never go back.
+    """Stamps batches with milliseconds that never decrease.
 
     source: which member this is, and whose clocks count when it asks.  now_ms: of CLOCK_BOOTTIME.
     wall_ms: of this machine's wall clock.  last_entry_ms: log time of the last entry, 0 in an
@@ -169,7 +169,7 @@ class LogClock:
         return self._source.configuration.agreed_index(times)
 
     def elected(self, term: int, last_term: int) -> None:
-        """This member was elected for `term`: go on with log time as it knows it, or ask.
+        """This member was elected for `term`: continue with log time as it knows it, or ask.
 
         Whoever was elected has the votes of a majority, and each came with a report.
         """

@@ -240,7 +240,7 @@ class ProposalQueue:
         self._admission = Admission(reader, options.max_entry_size)
         self.proposals: deque[Proposal] = deque()
         self.write_stall_reason: RefusalReason | None = None
-        """Why nothing new is taken now: full disks (F12). Queries go on."""
+        """Why nothing new is taken now: full disks (F12). Queries continue."""
         self._admitting = False
         self._noop = (0, 0)
         """(index, log time) of this leader's no-op until it is applied; zeros before and after."""

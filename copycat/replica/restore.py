@@ -29,8 +29,8 @@ __all__ = [
     "SnapshotSource",
     "check_log",
     "clock_of",
-    "core_of",
     "continues_from",
+    "core_of",
     "install_newest",
     "restore",
     "source_of",
@@ -195,7 +195,7 @@ def core_of(options: ReplicaOptions, stores: MemberStores, covered: int, seed: i
 def clock_of(
     raft: Raft, stores: MemberStores, time_ms: int, now_ms: int, wall_ms: int
 ) -> LogClock:
-    """Log time goes on from the last entry, or from the machine's time, which is `time_ms`."""
+    """Log time continues from the last entry, or from the machine's time, which is `time_ms`."""
     file = stores.time_file
     return LogClock(
         raft,

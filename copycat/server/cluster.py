@@ -126,7 +126,7 @@ class Cluster:
         to: a member or its address. Returns when this member knows that the other one leads.
         NotLeaderError: this member is not the leader, or a third member won the election; the
         error names the leader. UnknownMemberError: `to` is not in the cluster. OperationTimeout:
-        `to` did not become leader in time, and this member goes on leading. NoLeaderError: this
+        `to` did not become leader in time, and this member remains the leader. NoLeaderError: this
         member gave up leadership, and no leader is known.
         """
         status = self._status()
@@ -150,7 +150,7 @@ class Cluster:
             raise UnknownMemberError(
                 f"{status.address} is the only member of its cluster: there is no follower that"
                 " could lead",
-                hint="nothing is wrong: this member goes on leading",
+                hint="nothing is wrong: this member remains the leader",
             )
         target = MemberId(0) if name is None else member_id(self._cluster_name, name)
         _check_outcome(await self._hand_over(target), name or "a follower", status.address)

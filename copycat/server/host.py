@@ -60,7 +60,7 @@ class AsyncHost:
     """Implements `copycat.replica.host.Host` for one replica in the running loop.
 
     name: of the member, for the names of threads. on_stop: called once, with the cause, when the
-    member must stop because it cannot go on correctly.
+    member must stop because it cannot continue correctly.
     """
 
     def __init__(
@@ -291,7 +291,7 @@ class AsyncHost:
             self._may_sync_inline = False
             try:
                 seconds = self._pace.run_timed(ticket.run)
-            except ResourceError:  # the thread repeats the sync, and the loop goes on meanwhile
+            except ResourceError:  # the thread repeats the sync, and the loop continues meanwhile
                 self._sync_later(ticket)
                 return
             except Exception as cause:  # noqa: BLE001  (after any error nothing was made durable)

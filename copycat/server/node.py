@@ -106,7 +106,7 @@ class Node:
         """Open the directory and start the replica; at most once.
 
         member_addresses: the founding members, as given to `bootstrap`; empty for the stored list.
-        The disk is read in a thread, so that the application's loop goes on while a large log is
+        The disk is read in a thread, so that the application's loop continues while a large log is
         recovered or a large snapshot is installed. The errors of `founding_members` and of
         `MemberDirectory.open`; IllegalMemberStateError when `close` was called meanwhile.
         """
@@ -145,7 +145,7 @@ class Node:
         is not full any more; called at each change."""
         storage = self._storage
         if not full:
-            log.info("%s: the disk has room again; writes go on", self._options.address)
+            log.info("%s: the disk has room again; writes continue", self._options.address)
         elif storage.level is not StorageLevel.MEMORY:
             error = disk_full(
                 directory.env,

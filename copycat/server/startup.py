@@ -199,7 +199,7 @@ def _boot_id() -> str:
 def with_single_member_hint(
     error: CorruptLogError, directory: str, members: tuple[str, ...]
 ) -> CorruptLogError:
-    """F2: for a cluster of one member, the same error with a hint how to go on; else `error`."""
+    """F2: for a cluster of one member, the same error with a hint what to do; else `error`."""
     if len(members) > 1 or error.index < 1:
         return error
     return CorruptLogError(

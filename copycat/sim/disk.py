@@ -195,7 +195,7 @@ class SimDisk:
 
     def again(self, seed: int) -> tuple[ReplicaLog, list[bytes]]:
         """What a restart after a power cut now would begin with: the log of a copy of this disk,
-        and the snapshots that it goes on from."""
+        and the snapshots that it continues from."""
         env = self.env.clone()
         env.crash(seed)
         log = self._open(env).log

@@ -182,7 +182,7 @@ class Nemesis:
             host.disk.cut_power_after(self._random.below(12))
 
     def _away(self) -> None:
-        """A member is down or cut off for so long that the others' logs go on without it."""
+        """A member is down or cut off for so long that the others' logs grow without it."""
         host = self._met or self._random.pick(self._hosts)
         length_us = self._random.between(3, 8) * SECOND
         self._marks.struck(self._kind, host)
@@ -315,7 +315,7 @@ class Nemesis:
         """As `_echo`, step by step, so that the leader never misses a majority.
 
         Answers to it take longer and longer, until they tell of a time before the last two
-        elections; then nobody hears it any more. For some election timeouts it goes on hearing
+        elections; then nobody hears it any more. For some election timeouts it still hears
         answers, and confirms the reads that it was asked about before, while the others have
         elected somebody who commits and serves. Clients reach everybody all the time.
         """

@@ -177,7 +177,7 @@ class SessionClient:
             request = self._connections  # grows
             self._send(Register(request, client_id, timeout_ms, instance=instance))
         else:
-            self._trace.mark("session goes on over another connection")
+            self._trace.mark("session continues over another connection")
             self._session.connected(self._now_ms())
             self._send_outgoing()
 

@@ -33,7 +33,7 @@ class World:
         self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
 
     def at(self, time_us: int, callback: Callable[..., None], *args: object) -> None:
-        """Run `callback(*args)` at `time_us`. The past is refused: time never goes back."""
+        """Run `callback(*args)` at `time_us`. The past is refused: time never decreases."""
         require(time_us >= self.now_us, "an event in the past", time=time_us, now=self.now_us)
         self._scheduled += 1
         heapq.heappush(self._heap, (time_us, self._scheduled, callback, args))
@@ -75,7 +75,7 @@ HOUR_MS = 3_600_000
 
 
 class SimClock:
-    """Boot time never goes back and never stops; the wall clock does what it likes."""
+    """Boot time never decreases and never stops; the wall clock does what it likes."""
 
     def __init__(self, world: World, *, boot_ms: int, drift_ppm: int) -> None:
         self._world = world

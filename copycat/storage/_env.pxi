@@ -249,7 +249,7 @@ cdef class FaultEnv(Seen_):
             dereference(self.fault).await_blocked()
 
     def let_go(self):
-        """Let it go on, and hold none."""
+        """Let that sync continue, and block no other."""
         dereference(self.fault).let_go()
 
     def corrupt(self, path, offset, mask):

@@ -390,7 +390,7 @@ def rows_of(
         data = env.read_file(path)
         rows = _newest_rows(env, directory, data, verified)
         if env.read_file(path) == data:
-            return rows  # else a pending one may have taken its place unseen: the log went on
+            return rows  # else a pending one may have taken its place unseen: the log continued
 
 
 def _newest_rows(

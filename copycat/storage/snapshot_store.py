@@ -397,7 +397,7 @@ class Reception:
     def write(self, offset: int, data: bytes | memoryview) -> int:
         """Take a chunk that begins where the last one ended; `end` afterwards.
 
-        One from elsewhere, or past the end, changes nothing: the sender goes on at `end`.
+        One from elsewhere, or past the end, changes nothing: the sender continues at `end`.
         DiskFullError, DiskError: the file is gone, `end` is 0 again.
         """
         if offset != self.end or len(data) > self.nbytes - offset:

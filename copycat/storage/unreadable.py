@@ -44,6 +44,6 @@ def removed_since(path: str, error: FileNotFoundError) -> StorageError:
         f"the log {path} was opened with read_only=True, and {error.filename} was removed since"
         " by the process that writes it",
         state="A compaction, a trim or a truncation removes files; no damage is known of.",
-        hint="open the log anew and go on at the next entry that you want",
+        hint="open the log anew and continue at the next entry that you want",
         path=error.filename,
     )

@@ -120,7 +120,7 @@ class Busy(StateMachine):
 
 
 class Log:
-    """Writes what leaders write (C18, C25): no sequence is missing, and time never goes back."""
+    """Writes what leaders write (C18, C25): no sequence is missing, and time never decreases."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []

@@ -98,7 +98,7 @@ class Script:
         first_sequence: int = 0,
         acked: int = 0,
     ) -> ApplyResult:
-        """Commands from `first_sequence` on; 0 goes on where the last ones ended."""
+        """Commands from `first_sequence` on; 0 continues where the last ones ended."""
         first = first_sequence or self.sequences[session] + 1
         self.sequences[session] = max(self.sequences.get(session, 0), first + len(operations) - 1)
         return self.entries(

@@ -267,7 +267,7 @@ def test_only_commands_and_queries_are_registered() -> None:
 
 
 def test_decorators_go_on_methods() -> None:
-    with pytest.raises(ConfigurationError, match="go on methods"):
+    with pytest.raises(ConfigurationError, match="belong on methods"):
         command(3)  # type: ignore[call-overload]
 
 

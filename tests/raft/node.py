@@ -80,7 +80,7 @@ class Node:
         self.has_regressed = False
         """The member runs on an older copy of its disk, and no peer has said so yet (F8)."""
         self.gaps = (0, 0)
-        """(last, valid_from): entries up to `last` were let go, and gaps stand for them (C22).
+        """(last, valid_from): entries up to `last` were released, and gaps stand for them (C22).
 
         Their contents stay in the lists, for the laws.
         """

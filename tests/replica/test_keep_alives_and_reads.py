@@ -1,4 +1,4 @@
-"""Keep-alives keep a session alive, and a sequential read never goes back."""
+"""Keep-alives keep a session alive, and a sequential read never answers with an older state."""
 
 from __future__ import annotations
 

@@ -235,7 +235,7 @@ def test_f24_replies_that_are_not_acknowledged_are_bounded_in_bytes(size: int) -
     node.stabilize(20)
     reply = [m for _, m in node.host.replies if isinstance(m, Results)][-1]
     assert (reply.first_sequence, reply.count) == (1, 1)
-    # What a refused run acknowledges makes room, and the session goes on where it was.
+    # What a refused run acknowledges makes room, and the session continues where it was.
     for _ in range(3):
         node.replica.receive_client(7, blobs(session, sequence, 10, size, acked=sequence - 1))
         node.stabilize(20)

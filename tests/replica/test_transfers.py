@@ -95,7 +95,7 @@ def test_f17_of_two_the_good_one_is_shipped_and_holds_the_log() -> None:
     net.mend(away.node.member)
     wait(net, 4000)
     same(net)
-    assert away.store.entries == [older.entry], "the log goes on from there"
+    assert away.store.entries == [older.entry], "the log continues from there"
     assert (leader.store.entries, leader.store.bad) == ([older.entry], [bad.entry])
     assert leader.env.exists(path_of(bad)), "what was there must be known to a restart"
     leader.executor.obstacle = ""

@@ -247,9 +247,9 @@ class RaftChecker:
         state, term, commit, applied = now
         disk_model = view.disk_model
         if term < before[1] or term < self._terms[number]:
-            raise violated("I4", "the term goes back", member=number, now=now, before=before)
+            raise violated("I4", "the term decreases", member=number, now=now, before=before)
         if commit < before[2] or applied < before[3]:
-            raise violated("I4", "commit or applied goes back", member=number, now=now)
+            raise violated("I4", "the commit or applied index decreases", member=number, now=now)
         # Between the install and the turn that hears of it, a snapshot is ahead of the commit.
         if not (
             applied <= max(commit, disk_model.snapshot.index) and commit <= disk_model.last_index

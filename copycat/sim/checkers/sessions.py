@@ -106,7 +106,7 @@ class SessionChecker:
             run = runs[0]
             if run.time_ms < self.time_ms:
                 raise violated(
-                    "I19", "log time goes back", index=run.first_index, time_ms=run.time_ms
+                    "I19", "log time decreases", index=run.first_index, time_ms=run.time_ms
                 )
             if run.time_ms > self.time_ms:
                 self.time_ms = run.time_ms
@@ -383,7 +383,9 @@ class SessionChecker:
                 expected=expected,
             )
         if index < seen:
-            raise violated("I21", "a query goes back", query=operation.summary(), seen=seen)
+            raise violated(
+                "I21", "a query answers with an older state", query=operation.summary(), seen=seen
+            )
         effect = self.effects.get((session, sequence)) if sequence else None
         if sequence and (effect is None or effect.index > index):
             raise violated(

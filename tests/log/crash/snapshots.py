@@ -23,7 +23,7 @@ PIECE = 150
 
 State = tuple[EntryId, bytes]
 Outcome = tuple[State | None, tuple[EntryId, ...]]
-"""The state that a start goes on from, and all snapshots that are there."""
+"""The state that a start continues from, and all snapshots that are there."""
 
 
 class Published:
@@ -31,7 +31,7 @@ class Published:
 
     def __init__(self) -> None:
         self.whole: list[State] = []
-        """Published and not let go, oldest first."""
+        """Published and not deleted, oldest first."""
         self.coming: State | None = None
         """Under way: its name may have reached the disk or not."""
         self.rotten: set[EntryId] = set()
