@@ -392,6 +392,7 @@ class Replica:
     def on_configuration_changed(self, effect: ConfigurationChanged) -> None:
         """See `EffectHandler`."""
         changes = self.members.adopt(effect.configuration)
+        self._replies.leader = self.members.address(self.raft.leader)
         for peer in changes.to_disconnect:
             self._host.disconnect_peer(peer)
             self._link_ended(peer)  # not only when the host says so: that may be a turn later

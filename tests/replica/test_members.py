@@ -107,3 +107,17 @@ def test_the_core_hears_that_the_link_to_a_member_that_moved_has_ended() -> None
     assert raft.leader_state.progress[peer.member].state is ProgressState.LOST
     assert raft.leader_state.progress[other.member].state is ProgressState.REPLICATE
     assert leader.replica.status().unreachable == ("127.0.0.1:9",)
+
+
+def test_a_leader_that_moved_is_named_by_its_new_address() -> None:
+    """To clients and to operators, although nothing else about the leader changed."""
+    net = Network()
+    leader = net.elect()
+    records = leader.replica.raft.configuration.members
+    moved = [
+        each._replace(address="127.0.0.1:9") if each.member == leader.member else each
+        for each in records
+    ]
+    changed = ConfigurationChanged(Configuration.from_members(moved, EntryId(1, 2)))
+    leader.replica.on_configuration_changed(changed)
+    assert leader.replica.status().leader == "127.0.0.1:9"
