@@ -122,7 +122,7 @@ class ClientSession(Submissions):
         self._is_connected = True
         if self.unavailability is DISCONNECTED:
             self.unavailability = None
-        self._outbox.rewind(self._outbox.last_answered + 1)
+        self._outbox.connected()
         self._backoff_until_ms = 0
         self._resend_from(now_ms)
         self._queries.resend_all()
@@ -309,7 +309,7 @@ class ClientSession(Submissions):
             return
         self._follow(message.leader, ())
         if message.code == Refusal.TOO_LARGE:
-            self._fail_largest_command(message.reason)
+            self._fail_largest_command(message)
             return
         self._assess_server(message, now_ms)
         outbox, expected = self._outbox, message.next_sequence
@@ -333,10 +333,13 @@ class ClientSession(Submissions):
             self._backoff_until_ms = now_ms + delay_ms
             self._last_progress_ms = now_ms
 
-    def _fail_largest_command(self, reason: str) -> None:
-        """Servers refuse the largest command: fail it, and continue with the others."""
-        outbox = self._outbox
-        sequence, nbytes = outbox.largest()
+    def _fail_largest_command(self, message: CommandsRefused) -> None:
+        """Servers refuse a frame for its largest command: fail it; the others continue."""
+        outbox, reason = self._outbox, message.reason
+        largest = outbox.largest_refused(message.next_sequence)
+        if largest is None:
+            return  # it has failed already: the frame was on its way then
+        sequence, nbytes = largest
         if nbytes == 0:
             raise ProtocolError(f"an empty command ({sequence}) was refused as too large")
         outbox.empty(sequence)

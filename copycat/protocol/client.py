@@ -48,7 +48,8 @@ class Refusal(enum.IntEnum):
     """Back-pressure, not logged: resend in order from `next_sequence` a little later."""
     PROTOCOL = 10
     TOO_LARGE = 11
-    """The largest unanswered command is above the limit of the servers."""
+    """The largest command of the refused frame, whose first sequence is `next_sequence`, is above
+    the limit of the servers."""
     NO_QUORUM = 12
     """No leader is known, and too few members are reachable to elect one: see `missing`."""
     DISK_FULL = 13
