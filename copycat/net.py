@@ -141,7 +141,7 @@ async def _resolve(address: Address) -> list[_Target]:
         raise DialError(f"the name {address.host!r} cannot be resolved: {why}") from error
     targets = [_Target(family, where) for family, _, _, _, where in infos]
     if not targets:
-        raise DialError(f"the name {address.host!r} stands for no number")
+        raise DialError(f"the name {address.host!r} has no address")
     return list(dict.fromkeys(targets))
 
 

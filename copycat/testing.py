@@ -134,7 +134,7 @@ def _play(
             raise ConfigurationError(
                 f"{type(executor.machine).__name__} has an attribute that has no encoding, so "
                 "its states cannot be compared",
-                hint="keep plain values, structs or dataclasses in its attributes",
+                hint="store plain values, structs or dataclasses in its attributes",
             )
         states[outcome.last_applied] = state
         releases += [
@@ -166,9 +166,9 @@ def _diverged(
 
     return StateDivergedError(
         f"without entry {index} ({name(index)}), which was released at entry {at} ({name(at)}), "
-        f"the state after entry {wrong} ({name(wrong)}) is another one",
+        f"the state after entry {wrong} ({name(wrong)}) is different",
         hint="a command with key= must leave a state that depends on it alone: mark it with "
-        "reads=True if it looks at what is there, or leave key= out",
+        "reads=True if it reads the key before it writes, or leave key= out",
         operation=name(at),
         index=index,
     )

@@ -392,7 +392,7 @@ def _check_loop(driver: SessionDriver) -> None:
             else "the client belongs to another event loop"
         )
         raise ConfigurationError(
-            f"{where}: a client is used in the event loop that connected it",
+            f"{where}: a client works only in the event loop that connected it",
             hint="use copycat.blocking.CopycatClient in threads and in code without a loop",
         )
 

@@ -53,8 +53,8 @@ _RECOVER = "await client.recover() opens a new session"
 _EXPIRED = SessionExpiredError.default_hint
 _EXPIRED_HINTS = {
     RecoveryStrategy.CLOSE: f'{_RECOVER}; recovery_strategy="recover" does so by itself',
-    RecoveryStrategy.RECOVER: "a new session is opened by itself; read the state before you repeat"
-    " what is pending",
+    RecoveryStrategy.RECOVER: "the client opens a new session by itself; read the state before you"
+    " repeat pending operations",
 }
 
 

@@ -54,8 +54,8 @@ SWITCH_AFTER_MS = 2000
 """When a server has known no leader for so long, the client tries another server."""
 DISCONNECTED_AFTER_MS = 5000
 _TOO_LARGE = (
-    "store the blob elsewhere and log a reference; the limit is a setting of the servers,"
-    " storage.max_entry_size: whoever runs them can raise it, on every member"
+    "store the value elsewhere and log a reference to it; or have storage.max_entry_size, a"
+    " setting of the servers, raised on every member"
 )
 STUCK_MS = 1000
 """When no command was answered for so long, though some wait, sequential queries overtake them."""

@@ -42,7 +42,7 @@ def kind_of(compaction: CompactionLike) -> Compaction:
     except ValueError:
         kinds = " or ".join(f'"{kind}"' for kind in Compaction)
         raise ConfigurationError(
-            f"compaction ({compaction!r}) must be {kinds}", hint="nothing was cleaned"
+            f"compaction ({compaction!r}) must be {kinds}", hint="nothing was compacted"
         ) from None
 
 

@@ -68,7 +68,7 @@ class OperationMethod(Generic[P, R]):
         if not isinstance(function, FunctionType):
             kind = type(function).__name__
             raise ConfigurationError(
-                f"@command and @query belong on methods, not on a {kind}",
+                f"@command and @query are for methods, not for a {kind}",
                 hint="write @command, or @command(name=...), directly above `def name(self, ...)`",
             )
         if not isinstance(name, str) or not name.isprintable():
@@ -118,7 +118,9 @@ class OperationMethod(Generic[P, R]):
             for parameter in list(inspect.signature(function).parameters.values())[1:]
         ]
         if "return" not in hints:
-            hint = "write `-> None` when it returns nothing; Any is whatever has an encoding"
+            hint = (
+                "write `-> None` if it returns nothing; Any allows all values that can be encoded"
+            )
             raise self._error(label, "its result has no annotation", hint)
         self._check_type(label, "its result", hints["return"])
         try:
@@ -153,14 +155,14 @@ class OperationMethod(Generic[P, R]):
         name = parameter.name
         if parameter.kind not in _POSITIONAL:
             problem = f"parameter {name!r} is {parameter.kind.description}, not positional"
-            hint = "parameters are told apart by their places in the log: write (self, a, b=1), "
+            hint = "the log stores parameters by position: write (self, a, b=1), "
             hint += "without *, *args and **kwargs; a list or a dict holds any number of values"
             raise self._error(label, problem, hint)
         if name in _RESERVED or name.startswith("__"):
             hint = "give the parameter another name"
             raise self._error(label, f"parameter {name!r} has a reserved name", hint)
         if name not in hints:
-            hint = f"annotate it, as in `{name}: int`; Any takes whatever has an encoding"
+            hint = f"annotate it, as in `{name}: int`; Any allows all values that can be encoded"
             raise self._error(label, f"parameter {name!r} has no annotation", hint)
         self._check_type(label, f"parameter {name!r}", hints[name])
         if parameter.default is inspect.Parameter.empty:

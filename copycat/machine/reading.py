@@ -175,7 +175,7 @@ class OperationReader:
             problem = f"{operation}: its parameters do not fit: {_misfit(known, payload, error)}"
             hint = (
                 f"append new parameters of {operation} with defaults; never remove or reorder "
-                "any, and never change their types: a new method is the way"
+                "any, and never change their types: write a new method instead"
             )
         elif name:
             operation = f"{self._machine}.{name}"
@@ -209,11 +209,11 @@ class OperationReader:
 
     def _renamed(self, name: str) -> str:
         quoted = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        hint = f"add `@{self._word}(name={quoted})` to the method that took its place"
+        hint = f"add `@{self._word}(name={quoted})` to the method with the new name"
         if any(_is_class(kind) for kind in self._names.values()):
             base = f"{self._base.__name__}[...], tag={quoted}, frozen=True"
-            hint += f"\nor a tag to the class that did: `class New({base})`"
-        return f"{hint}\nif newer code wrote it, start the member with that code"
+            hint += f"\nor add a tag to the class with the new name: `class New({base})`"
+        return f"{hint}\nif newer code wrote the command, start the member with that code"
 
 
 def _misfit(kind: type[Operation[Any]], payload: bytes, error: BaseException) -> str:

@@ -335,7 +335,7 @@ class StateEncoder:
         name = kind.__qualname__
         if self._nameable.get(name) is not kind:
             raise SerializationError(
-                f"a snapshot cannot name the class {name}: the machine does not show it",
+                f"a snapshot cannot name the class {name}: the machine does not mention it",
                 hint=f"annotate an attribute of the machine's class with it ({name} in "
                 "`things: dict[str, ...]`), or define snapshot() and install()",
             )

@@ -33,7 +33,7 @@ _ERRORS = (msgspec.MsgspecError, TypeError, ValueError, OverflowError, Recursion
 """What msgspec raises for values that it cannot encode or decode."""
 
 _TOO_LARGE = (
-    "store the blob elsewhere and log a reference, or let operations be larger: raise "
+    "store the value elsewhere and log a reference to it; or raise "
     "storage.max_entry_size of every member first, then CopycatClient(max_entry_size=...)"
 )
 

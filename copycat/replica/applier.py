@@ -90,7 +90,7 @@ class Applier:
                 raise ConfigurationError(
                     f"entry {skip.index} is of term {span.term}; the one that this member is to"
                     f" skip is of term {skip.term}, and was never committed",
-                    hint="remove the file skipped-entries of this member, and of the others",
+                    hint="delete the file skipped-entries of this member and of the other members",
                 )
 
     def finished(self, outcome: ApplyResult) -> None:

@@ -121,7 +121,7 @@ def restore(
                 raise CorruptLogError(
                     f"no snapshot can be read ({len(store.bad)} are bad), and the log from"
                     f" {replica_log.first_index} on has gaps up to {replica_log.valid_from}:"
-                    " what is left of it may bring back what was deleted",
+                    " from that log, deleted keys may come back",
                     index=replica_log.first_index,
                 )
             # The whole log is the state now. What is deleted from here on needs none of the bad
@@ -140,8 +140,8 @@ def restore(
     if source is None:
         raise ConfigurationError(
             f"the directory holds a snapshot of {entry.index} entries, and this state machine"
-            " cannot take it",
-            hint="start the member with the state machine that it had",
+            " cannot install it",
+            hint="start the member with the state machine that took the snapshot",
         )
     if executor.last_applied != entry.index:  # else the start has installed it to look at it
         source.install(data)

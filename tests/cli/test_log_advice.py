@@ -352,7 +352,7 @@ def test_a_file_of_another_user_is_exit_code_1_and_no_damage(
     assert isinstance(result.exception, DiskError)
     printed = result.exception.render() + result.output
     assert "Permission denied" in printed
-    assert "ls -l says whose the file is" in printed
+    assert "ls -l shows the owner" in printed
     assert "check the disk" not in printed
     assert "damage" not in printed
 

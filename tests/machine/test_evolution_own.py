@@ -273,7 +273,7 @@ def test_a_version_is_a_number(number: Any) -> None:
     class Wrong(Shop):
         version = number
 
-    with pytest.raises(ConfigurationError, match=r"Wrong\.version is"):
+    with pytest.raises(ConfigurationError, match=r"Wrong\.version must be an int"):
         SessionExecutor(Wrong())
 
 
