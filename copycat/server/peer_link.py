@@ -96,6 +96,11 @@ class Link:
                 self.reason = str(error) or type(error).__name__
                 is_refused = isinstance(error, CopycatError)
                 self._replica.outage.link_failed(self._peer, self.reason)
+            except Exception as error:  # a link that is given up would cut off a member for good
+                self.reason = f"{type(error).__name__}: {error}"
+                if self.reason != self._logged_reason:
+                    log.exception("the link to %s met an error of this program", self._address)
+                self._replica.outage.link_failed(self._peer, self.reason)
             if self.reason != self._logged_reason:
                 self._logged_reason = self.reason
                 level = logging.WARNING if is_refused else logging.INFO
