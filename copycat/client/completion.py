@@ -245,6 +245,7 @@ class Completion:
             if call.results is None:
                 value = results[at]
                 finished.append(Finished(call.future, value, isinstance(value, CopycatError)))
+                call.future = None
                 calls.popleft()
                 at += 1
                 continue
@@ -254,6 +255,7 @@ class Completion:
             if len(call.results) == call.count:
                 calls.popleft()
                 finished.append(_finish_many(call.future, call.results))
+                call.future = None
 
     def _replace_refused(self, results: list[Any], first: int) -> None:
         """Replace results of refused commands by their errors; `results` begins at sequence
