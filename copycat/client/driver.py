@@ -94,8 +94,11 @@ class SessionDriver:
         self._connection: Connection | None = None
         self._registering: asyncio.Future[None] | None = None
         self._close_request: tuple[int, asyncio.Future[None]] | None = None
-        self._send_is_scheduled = False
+        self.is_send_scheduled = False
+        """Whether this turn of the loop ends with a send."""
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_ms = FOREVER_MS
+        """When the timer fires; FOREVER_MS while there is none."""
         self._instance = secrets.randbits(64)
         self._registrations = 0
         self._cluster_name = options.cluster_name
@@ -159,23 +162,25 @@ class SessionDriver:
 
     def schedule(self) -> None:
         """Have what was submitted sent at the end of this turn of the loop."""
-        if not self._send_is_scheduled:
-            self._send_is_scheduled = True
+        if not self.is_send_scheduled:
+            self.is_send_scheduled = True
             self.loop.call_soon(self._send_outgoing)
 
     def _send_outgoing(self) -> None:
         """Fail what is overdue, send what is due, and set the timer for the next time."""
-        self._send_is_scheduled = False
+        self.is_send_scheduled = False
         connection, session = self._connection, self.session
         if session.phase is SessionPhase.CLOSED:
             return
         now_ms = _now_ms()
-        if now_ms >= session.give_up_ms:
+        deadline_ms = session.give_up_ms
+        if now_ms >= deadline_ms:
             session.give_up_overdue(now_ms, self._default_timeout_ms, self._report())
+            deadline_ms = session.give_up_ms
         is_full = connection is not None and connection.is_paused
         messages = session.outgoing(now_ms, is_full=is_full)
-        self.complete()
-        deadline_ms = session.give_up_ms
+        if session.finished:
+            self.complete()
         if connection is not None and session.phase is SessionPhase.OPEN:
             if messages:
                 connection.write([encode_client(message) for message in messages])
@@ -184,7 +189,7 @@ class SessionDriver:
             elif not session.is_confirmed:
                 self._on_state(ClientState.SUSPENDED)
             deadline_ms = min(deadline_ms, session.deadline_ms(is_full=is_full))
-        if deadline_ms < FOREVER_MS:
+        if deadline_ms < self._timer_ms:  # else the timer fires early, and is then set again
             self._arm(deadline_ms)
 
     def _switch_server(self, connection: Connection) -> None:
@@ -195,16 +200,14 @@ class SessionDriver:
         connection.close(f"it cannot serve this session now: {text}")
 
     def _arm(self, deadline_ms: int) -> None:
-        delay = max(0, deadline_ms - _now_ms()) / 1000
-        when = self.loop.time() + delay
         if self._timer is not None:
-            if self._timer.when() <= when:
-                return  # it fires early, and is then set again
             self._timer.cancel()
-        self._timer = self.loop.call_at(when, self._on_timer)
+        delay = max(0, deadline_ms - _now_ms()) / 1000
+        self._timer_ms = deadline_ms
+        self._timer = self.loop.call_later(delay, self._on_timer)
 
     def _on_timer(self) -> None:
-        self._timer = None
+        self._timer, self._timer_ms = None, FOREVER_MS
         self._send_outgoing()
 
     def complete(self) -> None:
@@ -245,7 +248,7 @@ class SessionDriver:
             self.opened.exception()  # retrieved here, since perhaps nobody waits for it
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._timer, self._timer_ms = None, FOREVER_MS
         self._on_state(ClientState.CLOSED)
 
     # --- the connection ----------------------------------------------------------------------

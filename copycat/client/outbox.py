@@ -13,7 +13,9 @@ from array import array
 from bisect import bisect_right
 from collections import deque
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from copycat.errors import require
 from copycat.protocol.client import Commands
@@ -31,7 +33,7 @@ _COMPACT_RATIO = 64
 """Answered commands are deleted from the list when at most so many times as many follow them."""
 
 
-class _SentFrame(NamedTuple):
+class _SentFrame(msgspec.Struct, frozen=True):
     """A frame: the `number`th that was sent, with the commands of these sequences."""
 
     number: int

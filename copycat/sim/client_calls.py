@@ -246,7 +246,8 @@ class ClientCalls:
         is_given_up: some hear that their time is over, and why nothing was answered; and what
         waited behind them completes.
         """
-        for future, value, failed in self._session.take_finished():
+        for finished in self._session.take_finished():
+            future, value, failed = finished.future, finished.value, finished.failed
             if isinstance(future, _Query):
                 if self._queries.pop(future.request, None) is not None:
                     self._query_done(future, value, failed=failed)

@@ -393,3 +393,16 @@ def test_our_own_close_fails_what_waits() -> None:
     (done,) = session.take_finished()
     assert isinstance(done.value, ClosedSessionError)
     assert done.value.outcome_unknown
+
+
+def test_a_call_that_has_completed_has_no_future() -> None:
+    """A future has its call as its ticket: a cycle of both would wait for the collector."""
+    session = opened()
+    calls = [
+        session.submit("one", Add(1), encode_operation(Add(1))),
+        session.submit_many("many", [Add(1), Add(2)], [encode_operation(Add(1))] * 2),
+    ]
+    session.outgoing(0)
+    session.received(results(1, 1, 2, 3), 1)
+    assert [done.future for done in session.take_finished()] == ["one", "many"]
+    assert [call.future for call in calls] == [None, None]
