@@ -112,6 +112,13 @@ class MemberTable(Mapping[MemberId, str]):
         """Where `member` listens; empty for who is no member, as for nobody."""
         return _address(self._records, member)
 
+    def member_at(self, address: str) -> MemberId:
+        """Who listens at `address`; 0 for nobody."""
+        for member, record in self._records.items():
+            if record.address == address:
+                return member
+        return MemberId(0)
+
     @property
     def own_address(self) -> str:
         """Where this member listens."""

@@ -86,7 +86,7 @@ class Cluster:
         self,
         cluster_name: str,
         status: Callable[[], Status],
-        hand_over: Callable[[MemberId], Awaitable[TransferOutcome | None]],
+        hand_over: Callable[[str], Awaitable[TransferOutcome | None]],
     ) -> None:
         self._cluster_name = cluster_name
         self._status = status
@@ -152,8 +152,8 @@ class Cluster:
                 " could lead",
                 hint="nothing is wrong: this member remains the leader",
             )
-        target = MemberId(0) if name is None else member_id(self._cluster_name, name)
-        _check_outcome(await self._hand_over(target), name or "a follower", status.address)
+        outcome = await self._hand_over(name or "")
+        _check_outcome(outcome, name or "a follower", status.address)
 
     def __repr__(self) -> str:
         status = self._status()

@@ -22,6 +22,7 @@ from copycat.errors import (
 from copycat.machine.machine import StateMachine
 from copycat.member.ballast_file import disk_full
 from copycat.member.directory import MemberDirectory
+from copycat.raft.effects import TransferFailure
 from copycat.replica.leadership_transfer import TransferOutcome
 from copycat.replica.replica import Replica
 from copycat.replica.status import Status
@@ -210,8 +211,9 @@ class Node:
             hint="bootstrap() starts it again",
         )
 
-    async def hand_over(self, to: MemberId, timeouts: int = 1) -> TransferOutcome | None:
-        """If this member leads, transfer its leadership to `to`, or (0) to the best follower.
+    async def hand_over(self, to: str = "", timeouts: int = 1) -> TransferOutcome | None:
+        """If this member leads, transfer its leadership to the member that listens at `to`, or
+        (when `to` is empty) to the best follower.
 
         Returns the outcome; None when this member does not lead or has no peers, or when the
         outcome is not known within `timeouts` election timeouts.
@@ -219,10 +221,16 @@ class Node:
         replica = self._replica
         if replica is None or self.host.is_stopped or len(self.host.peer_links) == 0:
             return None
-        if replica.status().state is not ServerState.LEADER:
+        status = replica.status()
+        if status.state is not ServerState.LEADER:
             return None
+        target = replica.members.member_at(to)
+        if to and not target:
+            why = f"{to} is no member any more; {status.address} remains the leader"
+            failure = TransferFailure.NO_TARGET
+            return TransferOutcome(ok=False, failure=failure, why=why, leader=status.leader)
         done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        replica.transfer_leadership(to, partial(_set_result, done))
+        replica.transfer_leadership(target, partial(_set_result, done))
         await asyncio.wait({done}, timeout=timeouts * self._options.election_timeout)
         return cast("TransferOutcome", done.result()) if done.done() else None
 

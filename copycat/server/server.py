@@ -44,7 +44,6 @@ from copycat.tracebacks import log_error
 from copycat.types import (
     Compaction,
     CompactionReport,
-    MemberId,
     ServerState,
 )
 
@@ -359,11 +358,11 @@ class CopycatServer(Generic[S]):
                 pass
         node = self._node
         if node is not None and self._failure is None:
-            await node.hand_over(MemberId(0))
+            await node.hand_over()
         await self._close()
 
     @_in_member_loop
-    async def _hand_over(self, to: MemberId) -> TransferOutcome | None:
+    async def _hand_over(self, to: str) -> TransferOutcome | None:
         # One for the target to catch up, one for its election, one for a slow event loop.
         return None if self._node is None else await self._node.hand_over(to, timeouts=3)
 

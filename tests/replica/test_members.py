@@ -121,3 +121,11 @@ def test_a_leader_that_moved_is_named_by_its_new_address() -> None:
     changed = ConfigurationChanged(Configuration.from_members(moved, EntryId(1, 2)))
     leader.replica.on_configuration_changed(changed)
     assert leader.replica.status().leader == "127.0.0.1:9"
+
+
+def test_a_member_is_found_by_the_address_that_it_has_now() -> None:
+    table = MemberTable(ME, FOUNDERS)
+    assert (table.member_at("b:1"), table.member_at("d:1")) == (B, MemberId(0))
+    moved = [*FOUNDERS.members[:2], MemberRecord(C, MemberType.ACTIVE, "c:9")]
+    table.adopt(Configuration.from_members(moved))
+    assert (table.member_at("c:9"), table.member_at("c:1")) == (C, MemberId(0))
