@@ -182,7 +182,8 @@ private:
 
     std::atomic<bool> fills_preallocated_{true};
     bool is_tail_dirty_ = false;
-    bool is_layout_new_ = false;           // the layout changed since the manifest was written
+    // The layout changed since the manifest was written: begin_sync() encodes the next one.
+    bool is_layout_new_ = false;
     bool needs_pending_manifest_ = false;  // the same for the pending manifest
     std::uint64_t pending_ = 0;            // generation of the pending manifest
     std::vector<std::shared_ptr<Segment>> unsynced_;  // sealed since the last ticket
