@@ -95,7 +95,8 @@ class Advice:
         if not self._first:
             return f"{_BACKUP}; this member does not start"
         return (
-            "this cluster has one member: start it; that is enough if a snapshot covers this.\n"
+            "this cluster has one member: start it; that is enough if a snapshot covers entry"
+            f" {self._first:,}.\n"
             "if it does not start, restore a backup, or keep the entries before: copycat recover"
             f" {quote(self._home)} --accept-loss-from {self._first}"
         )
