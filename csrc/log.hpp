@@ -184,8 +184,8 @@ private:
     bool is_tail_dirty_ = false;
     // The layout changed since the manifest was written: begin_sync() encodes the next one.
     bool is_layout_new_ = false;
-    bool needs_pending_manifest_ = false;  // the same for the pending manifest
-    std::uint64_t pending_ = 0;            // generation of the pending manifest
+    bool needs_pending_manifest_ = false;             // the same for the pending manifest
+    std::uint64_t pending_ = 0;                       // generation of the pending manifest
     std::vector<std::shared_ptr<Segment>> unsynced_;  // sealed since the last ticket
     std::vector<std::shared_ptr<Segment>> loose_;     // sealed, with much allocated behind them
     std::vector<ObsoleteFiles::Excess> excess_;       // obsolete once the manifest is durable
