@@ -228,7 +228,7 @@ def _twice(read: Callable[[], _Read]) -> _Read:
     except DiskError as error:
         if not is_unreadable(error):
             raise
-        _log.warning("%s: it is read once more", error)
+        _log.warning("%s: the log is read once more", error)
     with unreadable_is_corrupt():
         return read()
 

@@ -187,7 +187,7 @@ class SnapshotReceiver:
         if reception is not self._reception or self._is_finishing:
             return
         if isinstance(written, DiskFullError | ResourceError):
-            log.warning("a snapshot of the leader has no room: %s (F13)", written)
+            log.warning("there is no room for a snapshot from the leader: %s (F13)", written)
             self._reception = None
             self._retry_later()
         elif written < reception.nbytes:
@@ -223,7 +223,7 @@ class SnapshotReceiver:
         if isinstance(whole, _Whole):
             self._install(offer, whole)  # nothing else is received until it is installed
             return
-        log.warning("a snapshot that arrived is not good, it is asked for anew: %s", whole)
+        log.warning("a snapshot that arrived is damaged, and is requested again: %s", whole)
         self._end()
         self._retry_later()
 
@@ -252,7 +252,7 @@ class SnapshotReceiver:
         if not self._has_room(snapshot.entry):
             # Asked for anew, when there may be room. Its file is deleted: left behind, a restart
             # would begin with it, whatever was deleted from the log since.
-            log.warning("a snapshot of the leader has no room to be installed (F13)")
+            log.warning("there is no room to install a snapshot from the leader (F13)")
             work = partial(store.discard, [snapshot.entry])
             self._inbox.run(Lane.ASIDE, work, self._not_installed)
             return

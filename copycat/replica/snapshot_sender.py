@@ -145,9 +145,9 @@ class SnapshotSender:
         for peer, transfer in list(self._transfers.items()):
             if now_ms - transfer.progress_ms >= STALLED_MS:
                 log.warning(
-                    "the snapshot of %d entries brought a peer nothing new for %d s: its file and"
-                    " the log behind it may be deleted, and the peer gets the newest when it"
-                    " answers again",
+                    "a peer received nothing new of the snapshot of %d entries for %d s: the file"
+                    " and the log after it may be deleted; the peer gets the newest snapshot when"
+                    " it answers again",
                     transfer.snapshot.entry.index,
                     STALLED_MS // 1000,
                 )
@@ -279,7 +279,9 @@ class SnapshotSender:
             if transfer.snapshot is snapshot:
                 self._drop(peer)
         if store.reject(snapshot):
-            log.warning("a snapshot of this member is bad, another one is sent: %s (F17)", error)
+            log.warning(
+                "a snapshot of this member is damaged, another one is sent: %s (F17)", error
+            )
             self._needs_newer = True
 
     def _read_next(self, peer: MemberId, transfer: _Transfer) -> None:

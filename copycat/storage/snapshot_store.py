@@ -74,7 +74,9 @@ class SnapshotStore:
             elif _LEFTOVER.fullmatch(name) is not None:
                 self._leftovers.append(f"{self._directory}/{name}")
             elif _ASIDE.fullmatch(name) is None:
-                log.warning("%s/%s is no snapshot: left alone (F4)", self._directory, name)
+                log.warning(
+                    "%s/%s is not a snapshot, and is not touched (F4)", self._directory, name
+                )
         return sorted(entries, key=_by_index)
 
     def tidy(self) -> None:
@@ -135,7 +137,7 @@ class SnapshotStore:
                     snapshot, data = snapshot_file.load(self._env, self._path(entry))
                 self._check_name(snapshot, entry)
             except CorruptLogError as error:
-                log.warning("a snapshot is bad, the one before it is tried: %s (F17)", error)
+                log.warning("a snapshot is damaged, the one before it is tried: %s (F17)", error)
                 self._entries.remove(entry)
                 self.bad.append(entry)
                 continue

@@ -78,8 +78,8 @@ def test_f17_a_snapshot_that_rots_while_it_is_shipped_is_replaced(
     net.mend(away.node.member)
     wait(net, 3000)
     same(net)
-    assert caplog.text.count("is not good") == 1
-    assert caplog.text.count("is bad, another one is sent") == 1
+    assert caplog.text.count("a snapshot that arrived is damaged") == 1
+    assert caplog.text.count("is damaged, another one is sent") == 1
     assert leader.log.first_index == first_index
     assert newest(leader) is not bad
     assert leader.store.bad == []
