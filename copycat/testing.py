@@ -123,7 +123,7 @@ def _not_applied(number: int, count: int, name: str, kind: str, why: str) -> Con
 def _play(
     machine: Callable[[], StateMachine], runs: Sequence[Run]
 ) -> tuple[dict[int, bytes], list[tuple[int, int, Release]]]:
-    """(state after each index, (released at, index, class) of what may go without a snapshot)."""
+    """(state after each index, (released at, index, class) of what may be deleted without one)."""
     executor = SessionExecutor(machine())
     states: dict[int, bytes] = {}
     releases: list[tuple[int, int, Release]] = []
@@ -147,7 +147,7 @@ def _play(
 
 
 def _without(runs: Sequence[Run], deleted: set[int]) -> list[Run]:
-    """Every entry that is gone as a gap of its own."""
+    """Every deleted entry as a gap of its own."""
     end = len(runs)
     return [
         Run(run.first_index, EntryKind.GAP, run.time_ms, 0, run.end, end, [])

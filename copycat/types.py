@@ -206,7 +206,7 @@ class SegmentStats(NamedTuple):
     entries: int
     """How many are there (gaps hold none)."""
     released: int
-    """Entries of them that were released, whatever may go now."""
+    """Entries of them that were released, whether or not they may be deleted now."""
     removable_minor: int
     """Entries of them that a minor compaction within the limits asked about would drop."""
     removable_major: int

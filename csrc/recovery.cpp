@@ -122,7 +122,7 @@ private:
         } catch (const NotFoundError&) {
             // A writer in another process made this manifest durable meanwhile: start again.
             if (options_.read_only && !env_->exists(path))
-                throw CorruptError("manifest " + path + " went while it was read", path, 0);
+                throw CorruptError("manifest " + path + " was deleted while it was read", path, 0);
         }
         scans_.clear();
         return false;

@@ -257,7 +257,7 @@ def command(
     releases this one. Promises that the state it leaves depends on it alone (C21).
     tombstone: it deletes the key. reads: it may look at the key first; then it stays in the log
     until another command overwrites the key. expires: a parameter's name, or a function of the
-    operation: after so many seconds of log time the key is gone (`on_key_expired`).
+    operation: after so many seconds of log time the key is deleted (`on_key_expired`).
     """
     metadata = {
         "__compaction__": choice(CompactionMode, compaction, "compaction"),

@@ -1,7 +1,7 @@
 """Trees of the default snapshot made values again; see `state_codec`.
 
 The store has vouched for the bytes (F28), so what cannot be read here was written by other code:
-a class that was renamed, a field that is gone. That is a MachineMismatchError which names it.
+a class that was renamed, a field that was removed. That is a MachineMismatchError which names it.
 Only a tree that no encoder makes is a CorruptLogError.
 """
 

@@ -81,7 +81,7 @@ class KeepAlive(msgspec.Struct, frozen=True):
     request: int
     session: int
     acked_sequence: int
-    """Every reply up to this sequence has reached the client; its cache may go."""
+    """Every reply up to this sequence has reached the client; its cache may be deleted."""
     cluster: str = ""
     """Name of the cluster that the session is of; empty when that is not known."""
 

@@ -1,4 +1,4 @@
-"""Leadership that somebody asked to be handed over: whom to tell how that went, and why not."""
+"""Leadership that somebody asked to be handed over: whom to tell whether it was, and why not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEADS_ON = frozenset({TransferFailure.LAGS, TransferFailure.UNREACHABLE, Transfe
 
 
 class TransferOutcome(msgspec.Struct, frozen=True):
-    """How a transfer of leadership went.
+    """The result of a transfer of leadership.
 
     ok: the member that was asked for was heard to lead.  why: why not, a whole sentence without
     its end.  leader: address of who leads now, as far as known.
@@ -53,7 +53,7 @@ class LeadershipTransfer:
         self._driver.step(TransferRequested(to))
 
     def finished(self, effect: TransferFinished) -> None:
-        """The core said how it went."""
+        """The core said how the transfer ended."""
         waiters, self._waiters = self._waiters, []
         for to, done in waiters:
             done(self._outcome(to, effect))

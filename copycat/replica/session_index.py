@@ -157,7 +157,7 @@ class SessionIndex:
             view.active_ms = max(view.active_ms, now_ms)
 
     def forget_requests(self) -> None:
-        """Leadership is gone."""
+        """This member is no leader any more."""
         for view in self._views.values():
             view.forget_requests()
 

@@ -231,13 +231,13 @@ class ReferenceModel:
         self._list_indexes: dict[int, list[int]] = {}
         self._lists: dict[int, list[int]] = {}
         self._dues: dict[int, tuple[int, int]] = {}
-        """Log time after which what a register holds is gone, and the entry that says so."""
+        """Log time after which what a register holds expires, and the entry that says so."""
         self.expired = 0
         self.writes: dict[Hashable, list[Write]] = {}
         """By key, in order. One that expired deletes too, and is there a second time."""
 
     def expire(self, index: int, time_ms: int) -> None:
-        """Entry `index` brings log time to `time_ms`: what is due goes before it is applied."""
+        """Entry `index` brings log time to `time_ms`: what is due expires before it is applied."""
         if self._dues:
             for key in [key for key, (due_ms, _) in self._dues.items() if due_ms < time_ms]:
                 self.writes[key].append(Write(self._dues.pop(key)[1], True, time_ms))

@@ -345,7 +345,7 @@ cdef class NativeLog:
             dereference(self.log).truncate(last)
 
     def trim(self, before):
-        """Let whole segments below `before` go."""
+        """Delete whole segments below `before`."""
         cdef uint64_t index = before
         with nogil:
             dereference(self.log).trim(index)
@@ -358,7 +358,9 @@ cdef class NativeLog:
             dereference(self.log).reset(after)
 
     def release(self, indexes, policy):
-        """Let entries go as `policy` says; an array("Q") is taken as it is. IndexError."""
+        """Release entries: `policy` says when they may be deleted. IndexError.
+
+        An array("Q") is taken as it is."""
         is_array = isinstance(indexes, _array) and indexes.typecode == "Q"
         cdef Block block = hold_buffer(indexes if is_array else _array("Q", indexes))
         cdef CRelease which = <CRelease> <int> _Release(policy)

@@ -165,7 +165,7 @@ class SegmentReader:
         self.is_missing = False
         """The file is not there (any more): it was rewritten, trimmed, or lost."""
         self.is_replaced = False
-        """Gone, and no manifest names it any more (`confirm_current`)."""
+        """Deleted, and no manifest names it any more (`confirm_current`)."""
         self.torn_bytes = 0
         self.nbytes = 0
         """Of the file."""

@@ -110,7 +110,7 @@ class SnapshotStore:
     def oldest_index(self) -> int:
         """What a restart may fall back to at worst (C23); 0 when no snapshot is kept.
 
-        A bad one counts until its file is gone, for it may be read again; alone it is none.
+        A bad one counts until its file is deleted, for it may be read again; alone it is none.
         """
         if not self._entries:
             return 0
@@ -248,7 +248,7 @@ class SnapshotStore:
     # ---- what stays and what is deleted ------------------------------------------------------
 
     def admit(self, snapshot: Snapshot) -> list[EntryId]:
-        """A saved or received snapshot counts from now on (loop); what may go for it.
+        """A saved or received snapshot counts from now on (loop); which others may be deleted.
 
         Those in use stay. The caller hands the answer to `discard` aside, then to `forget`.
         """
@@ -259,7 +259,7 @@ class SnapshotStore:
         return self.stale()
 
     def stale(self) -> list[EntryId]:
-        """What may go now (loop): all but the newest two, and what was found to be bad."""
+        """What may be deleted now (loop): all but the newest two, and what was found to be bad."""
         if self._retain_stale:
             return []
         old = [entry for entry in self._entries[:-RETAINED_MAX] if entry not in self._readers]
@@ -400,7 +400,7 @@ class Reception:
         """Take a chunk that begins where the last one ended; `end` afterwards.
 
         One from elsewhere, or past the end, changes nothing: the sender continues at `end`.
-        DiskFullError, DiskError: the file is gone, `end` is 0 again.
+        DiskFullError, DiskError: the file is deleted, `end` is 0 again.
         """
         if offset != self.end or len(data) > self.nbytes - offset:
             return self.end
@@ -440,7 +440,7 @@ class Reception:
         return snapshot
 
     def drop(self) -> None:
-        """Another one is received, or this one was bad: its file goes."""
+        """Another one is received, or this one was bad: its file is deleted."""
         is_made = self._file is not None
         self._file, self.end, self._unsynced = None, 0, 0
         if is_made:

@@ -63,8 +63,8 @@ class Node:
         self.hard_state = (0, 0)
         self.is_up = False
         self.has_lost = False
-        """Its entries went with its memory: below the floor it has nothing that could be wrong,
-        and is sent a snapshot (C23)."""
+        """Its entries were lost with its memory: below the floor it has nothing that could be
+        wrong, and is sent a snapshot (C23)."""
         self.lost_upto = NO_ENTRY
         """What its directory says that damage took (C12)."""
         self.accepted_loss = NO_ENTRY

@@ -133,7 +133,7 @@ def three() -> Iterator[Three]:
     assert made.disk_model.entries == made.disk_model.history.committed, "whole, whatever is a gap"
 
 
-# ---- what may go ------------------------------------------------------------------------
+# ---- what may be deleted ------------------------------------------------------------------------
 
 
 def test_what_the_machine_released_goes(three: Three) -> None:
@@ -234,7 +234,7 @@ def test_an_earlier_deletion_that_is_there_is_enough(three: Three) -> None:
 
 def test_what_every_snapshot_covers_is_not_replayed(three: Three) -> None:
     """Seed 5192: releases are not kept across a restart, so what a snapshot covers may stay in a
-    log from which what deleted it went."""
+    log from which the deletion was deleted."""
     three.known.writes = {"k": [Write(3, False), Write(6, True)]}
     three.disk_model.published(EntryId(1, 6))
     assert three.drop(6) == 1

@@ -60,8 +60,8 @@ class Reference(Protocol):
 class Write(NamedTuple):
     """An entry that may write a key, or deletes it.
 
-    at: its index.  due_ms: log time after which what it wrote is gone by itself; 0 for never.
-    reads: it changes what is there, if anything, and not when that is gone.
+    at: its index.  due_ms: log time after which what it wrote expires; 0 for never.
+    reads: it changes what is there, if anything, and not when that expired.
     """
 
     at: int
@@ -98,7 +98,7 @@ class Gaps:
         self.durable = 0
         """Installs that a power cut does not undo any more."""
         self.unread: Frozen | None = None
-        """Of the newest install, when the power went before its result was looked at."""
+        """Of the newest install, when the power failed before its result was looked at."""
         self.released: dict[int, list[tuple[int, Release]]] = {}
         """(r, class) as the machine of this process said it: needed no more after entry r."""
 
@@ -234,18 +234,18 @@ class CompactionLaws:
         self.check_order(member)
 
     def _judge(self, member: CompactedMember, frozen: Frozen, index: int) -> tuple[Release, int]:
-        """(class, released at) by which entry `index` may go; a violation if it may not."""
+        """(class, released at) by which `index` may be deleted; a violation if it may not."""
         releases = member.gaps.released.get(index, [])
         known = [(r, release_class) for r, release_class in releases if r <= frozen.applied]
         rule, why = "I23", ""
         if index > min(frozen.limits.horizon, frozen.applied, frozen.durable):
-            why = "an entry went that is above the horizon"
+            why = "an entry was deleted that is above the horizon"
         elif self._reference.needs_snapshot(index):
-            why = "an entry went that a session or the cluster stands on (C19)"
+            why = "an entry was deleted that a session or the cluster stands on (C19)"
         elif not known:
-            why = "an entry went that the machine still needs"
+            why = "an entry was deleted that the machine still needs"
         elif all(r > frozen.acknowledged_index for r, _ in known):
-            why = "an entry went before the replies were acknowledged (C21)"
+            why = "an entry was deleted before the replies were acknowledged (C21)"
         else:
             known = [
                 (r, release_class) for r, release_class in known if r <= frozen.acknowledged_index
@@ -259,16 +259,16 @@ class CompactionLaws:
                 ):
                     if release_class is Release.STABLE or frozen.is_major:
                         return release_class, r
-                    why = "a deletion went with a minor compaction"
+                    why = "a minor compaction deleted a deletion"
             if not why and any(release_class < Release.SNAPSHOT for _, release_class in known):
-                rule, why = "I22", "a deletion went that some member does not have (C23)"
-            why = why or "an entry went that only a snapshot may take"
+                rule, why = "I22", "a deletion was deleted that some member does not have (C23)"
+            why = why or "an entry was deleted that only a snapshot may replace"
         raise violated(
             rule, why, member=member.member, index=index, released=releases, frozen=frozen
         )
 
     def appended(self, member: CompactedMember, gaps: Sequence[Gap]) -> None:
-        """A member is fed gaps: of what went somewhere, and never of a deletion (C23)."""
+        """A member is fed gaps: where another log has a gap, and never of a deletion (C23)."""
         deletions = member.history.deletions
         for gap in gaps:
             for index in range(gap.first, gap.end):
@@ -289,7 +289,7 @@ class CompactionLaws:
         """A deletion is never deleted before what it deleted, or a replay brings that back.
 
         What an earlier deletion that is there deletes as well is none of a later one's business,
-        nor is what was gone by itself before.
+        nor is what expired before.
         """
         gaps, front = member.gaps.since, member.replayed_after
         if not gaps:
@@ -305,7 +305,7 @@ class CompactionLaws:
                 elif write.deletes and there and not 0 < there.due_ms < write.time_ms:
                     raise violated(
                         "I22",
-                        "a deletion went before what it deletes",
+                        "a deletion was deleted before what it deletes",
                         member=member.member,
                         key=key,
                         deletion=write,
@@ -314,7 +314,7 @@ class CompactionLaws:
 
 
 NOTHING_GOES = CompactionLaws((), _Nobody())
-"""Where nobody says what may go."""
+"""Where nobody says which entries may be deleted."""
 
 
 def walk(log: Cleanable, first: int, end: int) -> Iterator[Batch]:

@@ -151,13 +151,14 @@ class DiskModel:
         self.snapshot_indexes.add(entry.index)
 
     def discarding(self, entries: Iterable[EntryId]) -> None:
-        """Their files go now; the newest's only if it was not installed: nobody was told (F13)."""
+        """Their files are deleted; the newest's only if it was not installed: nobody was told
+        (F13)."""
         left = max(self.snapshot_indexes - {entry.index for entry in entries}, default=0)
         if left < self.snapshot.index:
             self.snapshot = EntryId(self.term_at(left), left)
 
     def discarded(self, entries: Iterable[EntryId]) -> None:
-        """The files of these snapshots are gone."""
+        """The files of these snapshots were deleted."""
         self.snapshot_indexes -= {entry.index for entry in entries}
 
     @property
@@ -177,8 +178,8 @@ class DiskModel:
             )
 
     def trim(self, before: int) -> None:
-        """Entries below `before` go now: a durable snapshot must hold them (C24). If the power
-        is cut before `trimmed` says how far, any of them may be gone."""
+        """Entries below `before` are deleted: a durable snapshot must hold them (C24). If the
+        power is cut before `trimmed` says how far, any of them may be missing."""
         if before > self.snapshot.index + 1:
             raise violated(
                 "I12",
@@ -294,7 +295,7 @@ class DiskModel:
             )
             raise violated(
                 "I3" if self.promised > lost else "I24",
-                "a durable entry is gone after a crash",
+                "a durable entry is missing after a crash",
                 member=self.member,
                 index=lost + 1,
                 durable=self.durable,
@@ -344,7 +345,7 @@ class DiskModel:
             )
 
     def _recovered_gaps(self, gaps: Sequence[Gap], front: int) -> None:
-        """F16: what the installs left. Above what was proven, only what went somewhere."""
+        """F16: what the installs left. Above what was proven, only where another log has a gap."""
         valid_from_of = {at: gap.valid_from for gap in gaps for at in range(gap.first, gap.end)}
         unread = self.gaps.unread
         extra = self.gaps.recovered(set(valid_from_of), front, self.durable)
@@ -360,7 +361,7 @@ class DiskModel:
         if self.snapshot != NO_ENTRY and self.snapshot not in snapshots:
             raise violated(
                 "I24",
-                "a durable snapshot is gone after a crash",
+                "a durable snapshot is missing after a crash",
                 member=self.member,
                 snapshot=self.snapshot,
                 actual=list(snapshots),
@@ -388,7 +389,7 @@ class DiskModel:
         self.gaps.unread = frozen
 
     def installed(self, log: Cleanable, frozen: Frozen) -> int:
-        """Read what is there now; how many entries went. The others must be as they were."""
+        """Read what is there now; how many entries were deleted. The others must be unchanged."""
         first = max(frozen.first, log.first_index)
         end = min(frozen.last, log.last_index) + 1
         frames, gaps = self._filled(walk(log, first, end))

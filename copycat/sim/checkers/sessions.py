@@ -83,7 +83,7 @@ class SessionChecker:
         self._at: dict[int, list[_Change]] = {}
         self._rejected: set[tuple[int, int, int]] = set()
         self._fixed: set[int] = set()
-        """Entries that are neither commands nor keep-alives: they go with a snapshot (C19)."""
+        """Entries that are no commands and no keep-alives: only a snapshot replaces them (C19)."""
         self._last_noop_ms = 0
         self._noops: list[int] = []
         """Indexes of the no-ops replayed: each is the first entry of a leader."""
@@ -291,7 +291,7 @@ class SessionChecker:
     ) -> None:
         """Results as an executor made them or a client got them: the first bytes stand.
 
-        Only of what its client acknowledged (up to `acked`) the reply may be gone: a late
+        Only of what its client acknowledged (up to `acked`) the reply may be missing: a late
         copy of such a command is then answered by an error that says so. What is said again
         over a cleaned log of sequences up to `forgotten` is not looked at: nobody is told.
         """
@@ -421,7 +421,7 @@ class SessionChecker:
                 continue
             if operation.arguments[0] not in self.model.tokens().get(operation.key, []):
                 raise violated(
-                    "I17", "an acknowledged token is gone", session=session, at=sequence
+                    "I17", "an acknowledged token is missing", session=session, at=sequence
                 )
 
 

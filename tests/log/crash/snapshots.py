@@ -37,7 +37,7 @@ class Published:
         self.rotten: set[EntryId] = set()
         """Files that a start may find to be bad; no other one."""
         self.only_newest = False
-        """What is older belongs to another history, and may go at any moment."""
+        """What is older belongs to another history, and may be deleted at any moment."""
 
     def begin(self, entry: EntryId, data: bytes) -> None:
         self.coming = (entry, data)
