@@ -147,7 +147,8 @@ def on_append_reply(raft: State, sender: MemberId, message: AppendReply) -> None
         _on_rejected(raft, leader_state, sender, progress, message)
     if leader_state.reads.round_request:
         _count_round(raft, leader_state)
-    leader_state.replicator.send_entries(raft, sender)
+    if progress.next_index <= raft.terms.last_index:
+        leader_state.replicator.send_entries(raft, sender)
 
 
 def _on_accepted(
@@ -218,7 +219,10 @@ def on_compacted(raft: State, first_index: int) -> None:
 
 def _advance_commit(raft: State, leader_state: LeaderState) -> None:
     """Commit what a majority made durable, if it is of our own term (Figure 8, I7)."""
-    match_of = {peer: progress.counted_index for peer, progress in leader_state.progress.items()}
+    match_of = {  # `Progress.counted_index`, without a call for each
+        peer: 0 if progress.has_regressed else progress.match_index
+        for peer, progress in leader_state.progress.items()
+    }
     match_of[raft.member] = raft.durable_index
     index = raft.configuration.agreed_index(match_of)
     if index <= raft.commit_index or index < leader_state.noop_index:

@@ -70,8 +70,8 @@ class Replicator:
         left, and leads here again.
         """
         progress = self.progress[peer]
-        state = progress.state
-        end = source.terms.end
+        state, terms = progress.state, source.terms
+        end = terms.last_index + 1
         if (
             progress.pending_request
             or progress.next_index >= end
@@ -87,8 +87,8 @@ class Replicator:
             Replicate(
                 peer,
                 request,
-                source.terms.entry_at(next_index - 1),
-                source.terms.span_from(next_index, end),
+                terms.entry_at(next_index - 1),
+                terms.span_from(next_index, end),
                 source.commit_index,
                 min(source.cluster_deletion_floor, source.commit_index),
             )
@@ -97,7 +97,9 @@ class Replicator:
     def on_sent(self, source: LogSource, peer: MemberId, span: Span) -> None:
         """Part of the last `Replicate` left: send more while the window of `peer` has room."""
         progress = self.progress.get(peer)
-        if progress is not None and progress.on_sent(span):
+        if progress is None or not progress.on_sent(span):
+            return
+        if progress.next_index <= source.terms.last_index:
             self.send_entries(source, peer)
 
     def on_accepted(self, source: LogSource, peer: MemberId, request: int) -> None:
