@@ -151,6 +151,8 @@ class DiskSpace:
 
     def update_write_stall(self) -> None:
         """Refuse requests while disks are full, here or at too many followers, and say why."""
+        if not (self.is_full or self._outage.full_peers or self.write_stall.reason):
+            return  # nearly always
         write_stall = self._outage.write_stall(is_full=self.is_full)
         if write_stall == self.write_stall:
             return

@@ -42,7 +42,7 @@ from copycat.replica.driver import Driver, EntrySender, RegressionEffect, Snapsh
 from copycat.replica.host import Host, Inbox, Lane
 from copycat.replica.inbound import PeerInbound
 from copycat.replica.leadership_transfer import LeadershipTransfer, TransferOutcome
-from copycat.replica.maintenance import Maintenance
+from copycat.replica.maintenance import PAUSE_MS, Maintenance
 from copycat.replica.members import Handshake, MemberTable, logged_incarnations
 from copycat.replica.options import MemberStores, ReplicaOptions
 from copycat.replica.proposals import ProposalQueue, WriteStall
@@ -261,12 +261,15 @@ class Replica:
         try:
             elapsed_ms = self._clock.advance(now_ms, wall_ms)
             self._syncs.begin(now_ms)
-            self._step(Tick(elapsed_ms))
-            self._maintenance.begin(elapsed_ms)
+            self._driver.step(Tick(elapsed_ms))
+            if elapsed_ms >= PAUSE_MS:
+                self._maintenance.paused(elapsed_ms)
             self._disk_space.begin(now_ms)
-            self._take_completed()
+            if self._syncs.has_completed:
+                self._take_completed()
             self._inbox.take()
-            self._snapshot_sender.advance(now_ms)
+            if now_ms >= self._snapshot_sender.due_ms:
+                self._snapshot_sender.advance(now_ms)
             self._disk_space.update_write_stall()
             self._propose()
             self._ask_reads()
@@ -292,7 +295,7 @@ class Replica:
 
     def _take_completed(self) -> None:
         for event in self._syncs.take_completed():
-            self._step(event)
+            self._driver.step(event)
 
     def _propose(self) -> None:
         while self._proposal_queue.proposals and self.raft.can_propose:

@@ -119,13 +119,10 @@ class SnapshotSender:
         self._transfers: dict[MemberId, _Transfer] = {}
         """Files that were begun. Without a request of the same peer, the link to that broke: the
         same file continues when the core asks again."""
-        self._resend_ms = NEVER_MS
-        self._needs_newer = False
-
-    @property
-    def due_ms(self) -> int:
-        """When `advance` next has something to do."""
-        return self._resend_ms if self._requests else NEVER_MS
+        self.due_ms = NEVER_MS
+        """When `advance` next has something to do: never while the core asks for nothing."""
+        self.needs_newer = False
+        """Whether `take_need_for_newer` would return True."""
 
     def indexes_in_use(self) -> list[int]:
         """Indexes of the snapshots under way: their receivers continue with the log from there.
@@ -156,7 +153,7 @@ class SnapshotSender:
     def take_need_for_newer(self) -> bool:
         """Whether a peer waits for a snapshot and no file here is new enough, or is good. The
         need counts as met from then on: True once for each offer that found none."""
-        is_needed, self._needs_newer = self._needs_newer, False
+        is_needed, self.needs_newer = self.needs_newer, False
         return is_needed
 
     # ---- the core's decisions ------------------------------------------------------------
@@ -173,13 +170,16 @@ class SnapshotSender:
     def end(self, effect: EndShipping) -> None:
         """The peer has it; or the link broke, and the same file continues when it is back."""
         self._requests.pop(effect.peer, None)
+        if not self._requests:
+            self.due_ms = NEVER_MS
         if effect.done and effect.peer in self._transfers:
             self._drop(effect.peer)
 
     def end_all(self) -> None:
         """This member does not lead any more."""
         self._requests.clear()
-        self._needs_newer = False
+        self.due_ms = NEVER_MS
+        self.needs_newer = False
         for peer in list(self._transfers):
             self._drop(peer)
 
@@ -200,7 +200,7 @@ class SnapshotSender:
 
     def _schedule(self) -> None:
         interval_ms = self._raft.options.heartbeat_interval_ms
-        self._resend_ms = self._clock.now_ms + interval_ms
+        self.due_ms = self._clock.now_ms + interval_ms
 
     def _offer(self, store: SnapshotStore, request: ShipSnapshot) -> None:
         """Begin, continue, or ask how far it is."""
@@ -230,7 +230,7 @@ class SnapshotSender:
         newest = store.newest
         if newest is not None and newest.entry.index >= max(least, 1):
             return _Transfer(newest, self._clock.now_ms)
-        self._needs_newer = True
+        self.needs_newer = True
         return None
 
     # ---- bytes ---------------------------------------------------------------------------
@@ -282,7 +282,7 @@ class SnapshotSender:
             log.warning(
                 "a snapshot of this member is damaged, another one is sent: %s (F17)", error
             )
-            self._needs_newer = True
+            self.needs_newer = True
 
     def _read_next(self, peer: MemberId, transfer: _Transfer) -> None:
         """Read the next chunk aside, unless the window is full or one is being read."""

@@ -123,7 +123,7 @@ class SnapshotTaker:
     def advance(self, now_ms: int) -> None:
         """Every turn: whether the log has grown by enough since the last one, or a peer needs a
         newer one."""
-        if self._sender.take_need_for_newer():
+        if self._sender.needs_newer and self._sender.take_need_for_newer():
             self.take()
         grown = self._applier.nbytes - self._applied_nbytes
         if not self._threshold or grown < self._threshold or self._is_busy:

@@ -305,7 +305,7 @@ class Outage:
         self._reasons: dict[MemberId, str] = {}
         self._leaderless_ms = clock.now_ms
         self._leader = MemberId(0)
-        self._full: set[MemberId] = set()
+        self.full_peers: set[MemberId] = set()
         """Peers that answered the leader, this member, that their disks are full."""
 
     def frame_received(self, peer: MemberId) -> None:
@@ -339,31 +339,31 @@ class Outage:
             self._leaderless_ms = self._clock.now_ms
         self._leader = leader
         if is_other:
-            self._full.clear()
+            self.full_peers.clear()
         return is_other
 
     def disk_reported(self, peer: MemberId, *, is_full: bool) -> None:
         """A follower said with its answer whether its disk is full."""
         if is_full:
-            self._full.add(peer)
+            self.full_peers.add(peer)
         else:
-            self._full.discard(peer)
+            self.full_peers.discard(peer)
 
     def full_disks(self, *, is_full: bool) -> tuple[str, ...]:
         """Addresses of the members in reach whose disks are full, as far as this one knows: a
         leader hears it of all. is_full: whether this member's disk is."""
-        linked = self._full & self._members.links
+        linked = self.full_peers & self._members.links
         full = [self._members[peer] for peer in linked if peer in self._members]
         return tuple(sorted([self._members.own_address, *full] if is_full else full))
 
     def write_stall(self, *, is_full: bool) -> WriteStall:
         """Whether full disks stop the cluster that this member leads, and whose they are."""
-        if not is_full and not self._full:
+        if not is_full and not self.full_peers:
             return _NO_STALL
         members = self._members
         full = self.full_disks(is_full=is_full)
-        able = {members.member} | (members.links - self._full)  # it has room for its own log
-        is_any_full = not self._full.isdisjoint(members.links)
+        able = {members.member} | (members.links - self.full_peers)  # it has room for its own log
+        is_any_full = not self.full_peers.isdisjoint(members.links)
         stops_commits = is_any_full and not members.configuration.has_quorum(able)
         if not is_full and not stops_commits:
             return _NO_STALL

@@ -251,8 +251,11 @@ class AsyncHost:
             self.sync(ticket)
         self._replica.turn(now_ms(), wall_ms())
         if not self.is_stopped:
-            self.write_queued()
-            self._arm(self._replica.deadline_ms())
+            if self._dirty:
+                self.write_queued()
+            deadline_ms = self._replica.deadline_ms()
+            if self._timer is None or deadline_ms < self._timer_ms:
+                self._arm(deadline_ms)
             self._after_turn()
         if self._watchers:
             self._check_watchers()
