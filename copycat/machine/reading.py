@@ -136,9 +136,10 @@ class OperationReader:
 
     def refusals(self, payloads: Sequence[bytes]) -> dict[int, bytes]:
         """Which of these commands a leader must not log, with the bytes to log instead."""
+        decode = self.decode
         try:
             for payload in payloads:
-                self.decode(payload)
+                decode(payload)
         except BaseException as error:  # the code of a field's type may raise anything
             refused: dict[int, bytes] = {}
             for at, payload in enumerate(payloads):

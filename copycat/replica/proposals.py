@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from io import BytesIO
 from struct import pack, unpack_from
 from typing import NamedTuple
 
@@ -95,8 +95,9 @@ class Admission:
 def split(count: int, body: bytes | memoryview) -> list[bytes]:
     """The operations of a run whose lengths add up."""
     lengths = unpack_from(f"<{count}I", body)
-    data = bytes(body)
-    return [data[start:end] for start, end in pairwise(accumulate(lengths, initial=4 * count))]
+    data = BytesIO(body)
+    data.seek(4 * count)
+    return list(map(data.read, lengths))
 
 
 def take_first(
