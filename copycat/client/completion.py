@@ -33,8 +33,11 @@ FailureFactory = Callable[[tuple[object, ...], tuple[object, ...], bool], Copyca
 outcome is unknown; all commands that were never sent; whether this one is among the former."""
 
 
-class Finished(msgspec.Struct, frozen=True):
+class Finished(msgspec.Struct, frozen=True, gc=False):
     """A future and what it is to be completed with.
+
+    There is one for each command, and each is deleted in the turn in which it is made, so the
+    garbage collector need not look at them.
 
     future: None when nobody waits. value: the result, or the exception if `failed`.
     """
