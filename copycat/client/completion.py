@@ -36,8 +36,8 @@ outcome is unknown; all commands that were never sent; whether this one is among
 class Finished(msgspec.Struct, frozen=True, gc=False):
     """A future and what it is to be completed with.
 
-    There is one for each command, and each is deleted in the turn in which it is made, so the
-    garbage collector need not look at them.
+    The garbage collector does not look at it (`gc=False`): that of a command is deleted in the
+    turn in which it was made, that of a query when the query completes.
 
     future: None when nobody waits. value: the result, or the exception if `failed`.
     """
