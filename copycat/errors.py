@@ -299,7 +299,7 @@ class CorruptLogError(StorageError):
     """Bytes that were acknowledged fail their checksum; nothing was changed on disk."""
 
     code = "corrupt-log"
-    default_hint = "restore this directory from a backup, or replace the member"
+    default_hint = "`copycat log verify DIRECTORY` says what is damaged, and what to do about it"
     offset: int = -1
     index: int = 0
 

@@ -116,13 +116,13 @@ def check_level(
         raise ConfigurationError(
             f'storage.level ("{level}"): {directory} has a log on the disk, which a member with'
             " its log in memory would ignore",
-            hint=f'use level "{StorageLevel.DISK}", or another directory for a new member',
+            hint=f'use level "{StorageLevel.DISK}", or another directory for a new cluster',
         )
     if level is not StorageLevel.MEMORY and was_in_memory:
         raise ConfigurationError(
             f'storage.level ("{level}"): the member of {directory} kept its log in memory, and'
             " that log is lost",
-            hint=f'use level "{StorageLevel.MEMORY}", or another directory for a new member',
+            hint=f'use level "{StorageLevel.MEMORY}", or another directory for a new cluster',
         )
     if level is not StorageLevel.MEMORY and not has_log:
         raise CorruptLogError(

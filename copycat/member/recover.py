@@ -320,7 +320,8 @@ def _identity(env: Env, directory: str) -> Identity:
     if identity is None and is_members(env, directory):
         raise CorruptLogError(
             f"{directory} has no identity: it is not known whose it is (F7)",
-            hint="recover cannot help: restore this directory from a backup, or add a new member",
+            hint="recover cannot help: restore this directory from a backup; if it has other"
+            " members, leave it stopped instead",
             path=f"{directory}/{IDENTITY_FILES[0]}",
         )
     if identity is None:

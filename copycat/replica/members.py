@@ -281,7 +281,7 @@ class Handshake:
                 f"{hello.address} came back with another directory (incarnation "
                 f"{hello.incarnation:032x}, the cluster knows {known:032x}): what it acknowledged "
                 "may be lost, so it has no vote",
-                hint="bring the old directory back, or replace this member by a new one",
+                hint="bring the old directory back, or leave this member stopped",
             )
 
     def record_incarnation(self, member: MemberId, incarnation: int) -> CopycatError | None:

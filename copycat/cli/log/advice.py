@@ -18,8 +18,10 @@ __all__ = ["Advice"]
 _ONE_OF_SEVERAL = "start this member: it does not vote until it has fetched the missing entries"
 _HINTS = {
     "F5": "nothing is lost: the other copy is good, and the next start writes this copy again",
-    "F6": "do not start this member, since it could vote twice: add a new member instead",
-    "F7": "do not start this member, since its identity is lost: add a new member instead",
+    "F6": "do not start this member, since it could vote twice: leave it stopped, or restore a"
+    " backup if it is the only member",
+    "F7": "do not start this member, since its identity is lost: leave it stopped, or restore a"
+    " backup if it is the only member",
     "F14": "nothing is lost: the next start builds the index again from the segment",
     "F17": "the next start uses an earlier snapshot and the log, or another member's snapshot",
 }
@@ -80,7 +82,7 @@ class Advice:
         elif len(self._founders) > 1:
             means = (
                 "a member that was behind gets these entries from its leader; a member that was up"
-                " to date has lost acknowledged entries: do not start it, add a new member instead"
+                " to date has lost acknowledged entries: do not start it, leave it stopped"
             )
         elif self._founders:
             means = (
