@@ -7,7 +7,7 @@ expire, commands that read first, and some that touch a timer, which only a snap
 snapshot replaces their entries.
 
 Appends of unique tokens make a command that is applied twice, lost or reordered visible; `fail`
-has an effect that must survive the error it raises never having happened.
+raises before it has any effect.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ COMMIT_KEYS = 1000
 
 
 class SimMachine(StateMachine):
-    """Registers, lists and commits under small integer keys."""
+    """A state machine with registers, lists and commits under small integer keys."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class SimMachine(StateMachine):
 
     @command(key="key")
     def alarm(self, key: int, value: int, ms: int) -> int | None:
-        """Set a register, and let it ring later; the value before."""
+        """Set a register, and schedule a callback that counts; returns the value before."""
         self.pending[key] = self.executor.schedule(ms / 1000, partial(self._ring, key))
         return self.put(key, value)
 
@@ -75,14 +75,15 @@ class SimMachine(StateMachine):
 
     @command(key="key", tombstone=True)
     def hush(self, key: int) -> int | None:
-        """Empty a register, and let it ring no more; the value before."""
+        """Empty a register, and cancel its callback; returns the value before."""
         if key in self.pending:
             self.pending.pop(key).cancel()
         return self.registers.pop(key, None)
 
     @command(compaction=CompactionMode.RELEASE)
     def hold(self, key: int, token: int) -> int | None:
-        """Keep this entry in place of the one before; that one's token."""
+        """Keep this entry's commit in place of the earlier one; returns the earlier one's
+        token."""
         old = self.commits.get(key)
         self.commits[key] = self.commit
         if old is not None:
@@ -91,7 +92,7 @@ class SimMachine(StateMachine):
 
     @command(compaction=CompactionMode.TOMBSTONE)
     def let_go(self, key: int) -> int | None:
-        """Keep none; the token of the one that was kept."""
+        """Release the commit that was kept; returns its token."""
         old = self.commits.pop(key, None)
         if old is not None:
             old.release()
@@ -100,7 +101,7 @@ class SimMachine(StateMachine):
 
     @command(key="key", reads=True)
     def cas(self, key: int, expected: int | None, value: int) -> bool:
-        """Set a register if it holds `expected`; whether it did."""
+        """Set a register if its value is `expected`; returns whether it was."""
         if self.registers.get(key) != expected:
             return False
         self.registers[key] = value
@@ -127,7 +128,7 @@ class SimMachine(StateMachine):
         return len(items)
 
     def on_key_expired(self, key: Any) -> None:
-        """What was lent is taken back."""
+        """The time of a value is over: empty the register."""
         self.registers.pop(key, None)
 
     @query
@@ -251,7 +252,7 @@ class ReferenceModel:
     def apply(
         self, index: int, kind: str, key: int, arguments: tuple[int, ...], time_ms: int = 0
     ) -> object:
-        """Carry out one command at a log index above all before; its result."""
+        """Execute one command at a log index above all earlier ones; returns its result."""
         if kind == "append":
             self._list_indexes.setdefault(key, []).append(index)
             items = self._lists.setdefault(key, [])

@@ -59,7 +59,7 @@ class World:
     def run_until(self, time_us: int, steps_max: int = 1 << 60) -> None:
         """Run every event up to and including `time_us`; then it is `time_us`.
 
-        `steps_max` bounds a world that has come to spin: InvariantError beyond it.
+        `steps_max` bounds a world whose events never end: InvariantError beyond it.
         """
         heap = self._heap
         stop_at = self.steps + steps_max
@@ -75,7 +75,8 @@ HOUR_MS = 3_600_000
 
 
 class SimClock:
-    """Boot time never decreases and never stops; the wall clock does what it likes."""
+    """The clocks of one member: boot time never decreases and never stops; the wall clock may be
+    set."""
 
     def __init__(self, world: World, *, boot_ms: int, drift_ppm: int) -> None:
         self._world = world
@@ -128,7 +129,7 @@ class Trace:
         self.count += 1
 
     def mark(self, name: str, times: int = 1) -> None:
-        """Say that `name` happened."""
+        """Count that `name` happened."""
         self.marks[name] += times
 
     def lines(self, last: int = 60) -> Iterator[str]:

@@ -3,8 +3,8 @@
 `Gaps` knows which entries of one member's log are gaps, and which of them a power cut may bring
 back. `CompactionLaws` judges each entry that is deleted, by the facts at the moment at which its
 rewrite was frozen: the machine released it, every reply that could depend on it is acknowledged
-(C21), and if it deletes something every member has it on its platter (C23). The facts come from
-outside of the member: from what its executor said, from the disks, and from the reference.
+(C21), and if it deletes something, every member has it on its disk (C23). The facts come from
+outside of the member: from what its executor released, from the disks, and from the reference.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ class Frozen(NamedTuple):
     applied: int
     durable: int
     platter: int
-    """Every member has its log, or a snapshot, up to here on its platter, or had it before
-    damage took it (0017)."""
+    """Every member has its log, or a snapshot, up to here on its disk, or had it before damage
+    (decision 0017)."""
     acknowledged_index: int
 
 
@@ -98,9 +98,9 @@ class Gaps:
         self.durable = 0
         """Installs that a power cut does not undo any more."""
         self.unread: Frozen | None = None
-        """Of the newest install, when the power failed before its result was looked at."""
+        """The newest install, if the power failed before its result was read."""
         self.released: dict[int, list[tuple[int, Release]]] = {}
-        """(r, class) as the machine of this process said it: needed no more after entry r."""
+        """(r, class) by index: the machine of this process released the entry after entry r."""
 
     def note_released(self, r: int, releases: Iterable[tuple[Release, Iterable[int]]]) -> None:
         """A slice that ended with entry `r` released these."""
@@ -121,10 +121,10 @@ class Gaps:
             self.since.update(dict.fromkeys(range(gap.first, gap.end), 0))
 
     def recovered(self, gaps: set[int], front: int, proven: int) -> set[int]:
-        """Which of `gaps`, the gaps above `front`, no install accounts for; then believe it.
+        """Which of `gaps`, the gaps above `front`, no install explains; then adopt them.
 
-        Up to `proven` it must be what one of the installs left that may be the last one on the
-        disk, all of it or nothing (F16); one more, if the last could not be read.
+        Up to `proven` they must be what one of the installs that may be the last one on the disk
+        left, all of it or nothing (F16); one install more, if the result of the last was not read.
         """
         known = {index: at for index, at in self.since.items() if front < index <= proven}
         below = {index for index in gaps if index <= proven}
@@ -268,7 +268,8 @@ class CompactionLaws:
         )
 
     def appended(self, member: CompactedMember, gaps: Sequence[Gap]) -> None:
-        """A member is fed gaps: where another log has a gap, and never of a deletion (C23)."""
+        """A member is sent gaps: only where another log has a gap, and never of a deletion
+        (C23)."""
         deletions = member.history.deletions
         for gap in gaps:
             for index in range(gap.first, gap.end):
@@ -288,8 +289,8 @@ class CompactionLaws:
     def check_order(self, member: CompactedMember) -> None:
         """A deletion is never deleted before what it deleted, or a replay brings that back.
 
-        What an earlier deletion that is there deletes as well is none of a later one's business,
-        nor is what expired before.
+        Entries that an earlier deletion in the log deletes too need not be checked for a later
+        one, nor those that expired before.
         """
         gaps, front = member.gaps.since, member.replayed_after
         if not gaps:

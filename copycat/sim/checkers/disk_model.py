@@ -56,13 +56,13 @@ class DiskModel:
         self.saving: list[tuple[int, int]] = []
         """Saves that were begun and whose end is not known: a crash keeps any of them."""
         self.role: Callable[[], tuple[bool, int]] = lambda: (False, 0)
-        """Whether the member leads, and its commit index, asked at the very moment."""
+        """Whether the member leads, and its commit index, at the moment of the call."""
         self.snapshot = NO_ENTRY
         """What the newest snapshot that is durable here covers."""
         self.is_rotten = False
         """Bytes of the log were damaged, and no start has seen it yet."""
         self.loss = Loss(self)
-        """What was durable and has to come back (C12, F8)."""
+        """What was durable and must be recovered (C12, F8)."""
         self.snapshot_indexes: set[int] = set()
         """Indexes of all snapshots that may still be there."""
         self.truncations = self.resets = 0
@@ -89,7 +89,8 @@ class DiskModel:
 
     @property
     def had(self) -> int:
-        """Up to here the member once had all on its platter: nobody has to wait for it (C23)."""
+        """The member once had all entries up to this one on its disk: no deletion waits for it
+        (C23)."""
         return max(self.platter, len(self.loss.entries_before))
 
     @property
@@ -151,8 +152,8 @@ class DiskModel:
         self.snapshot_indexes.add(entry.index)
 
     def discarding(self, entries: Iterable[EntryId]) -> None:
-        """Their files are deleted; the newest's only if it was not installed: nobody was told
-        (F13)."""
+        """The files of these snapshots are deleted; that of the newest only if it was not
+        installed, since no other member was told of it then (F13)."""
         left = max(self.snapshot_indexes - {entry.index for entry in entries}, default=0)
         if left < self.snapshot.index:
             self.snapshot = EntryId(self.term_at(left), left)
@@ -163,7 +164,7 @@ class DiskModel:
 
     @property
     def replayed_after(self) -> int:
-        """Whatever of the snapshots rots, a replay begins above this entry (F17)."""
+        """Whichever snapshots are damaged, a replay begins above this entry (F17)."""
         return max(self.most, min(self.snapshot_indexes, default=0))
 
     def _require_committed(self, entry: EntryId) -> None:
@@ -261,7 +262,7 @@ class DiskModel:
         self.least = self.most = before.index
 
     def crashed(self) -> None:
-        """The process is gone: nothing in flight will be reported any more."""
+        """The process ended: nothing in flight will be reported any more."""
         self.tickets.clear()
         self.role = lambda: (False, 0)
         self.last_applied = self.valid_from = lambda: 0
@@ -275,7 +276,7 @@ class DiskModel:
         before: EntryId = NO_ENTRY,
         snapshots: Sequence[EntryId] = (),
     ) -> None:
-        """Compare what an open found with what had to be there (I3, I24); then believe it.
+        """Compare what an open found with what had to be there (I3, I24); then adopt it.
 
         before: the entry below the log's front.  snapshots: all that the directory lists.
         """
@@ -376,7 +377,7 @@ class DiskModel:
     # --- cleaning ---------------------------------------------------------------------------
 
     def released(self, r: int, releases: Iterable[tuple[Release, Iterable[int]]]) -> None:
-        """The machine of this member said what it needs no more, after entry `r`."""
+        """The machine of this member released these entries after entry `r`."""
         self.gaps.note_released(r, releases)
 
     def freeze(self, limits: CompactionLimits, first: int, last: int, *, is_major: bool) -> Frozen:

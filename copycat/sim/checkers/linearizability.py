@@ -1,4 +1,4 @@
-"""Is a recorded history linearizable? Two answers that do not trust each other.
+"""Is a recorded history linearizable? Two answers, neither of which relies on the other.
 
 (a) *The index witness*: every answer names its log index, so the order is given and only has to
 agree with real time and with the replayed values: O(n log n) at any concurrency.
@@ -57,7 +57,7 @@ class Operation(msgspec.Struct, kw_only=True):
     result: object = UNKNOWN
     index: int = 0
     folded: tuple[int, int] | None = None
-    """The result of "items" as the search compares it, once it was needed."""
+    """The result of "items" as the search compares it; set at the first comparison."""
 
     @property
     def is_query(self) -> bool:
@@ -113,7 +113,7 @@ _PLACES = {"append": "list", "items": "list", "hold": "token", "let_go": "token"
 
 
 class _Lent(NamedTuple):
-    """A register whose value may be gone at any time: when, log time alone knows (C25)."""
+    """A register whose value may expire at any time: only log time says when (C25)."""
 
     value: int
 
@@ -222,7 +222,7 @@ def _take_reads(
                 deadlines[place] = chain.must_return[at]
         later = min(deadlines)
         if later == deadline:
-            return  # whatever is open now was tried
+            return  # every open operation was tried
         deadline = later
 
 

@@ -1,7 +1,7 @@
 """The laws of sessions, held against a reference that replays the committed log: I17 to I20.
 
-The reference sees each committed entry once, decides with its own eyes which commands take
-effect, and knows every result. What executors produce and what clients hear is compared with
+The reference reads each committed entry once, decides by itself which commands take effect, and
+knows every result. What executors produce and what clients hear is compared with
 it, byte for byte where a byte was seen before. Only the *end* of a session is taken from the
 first executor that reports it, after its own law was checked; all others must agree.
 """
@@ -292,8 +292,9 @@ class SessionChecker:
         """Results as an executor made them or a client got them: the first bytes stand.
 
         Only of what its client acknowledged (up to `acked`) the reply may be missing: a late
-        copy of such a command is then answered by an error that says so. What is said again
-        over a cleaned log of sequences up to `forgotten` is not looked at: nobody is told.
+        copy of such a command is then answered by an error that says so. Results of sequences up
+        to `forgotten` that a replay of a cleaned log makes again are not compared: no client
+        receives them.
         """
         results = _RAW.decode(reply.body)
         if len(results) != reply.count:
@@ -395,7 +396,7 @@ class SessionChecker:
     def session_lost(self, session: int) -> None:
         """A client was told that its session is unknown: that must be in the log (I19), and
         cannot be for a REGISTER of its own, since it asks for no other session while it has one.
-        What a leader remembers of registrations another one does not know.
+        Another leader does not know the registrations that this one remembers.
         """
         known = self._sessions.get(session)
         if known is None:
