@@ -54,9 +54,9 @@ ATTEMPT_S = 2.0
 DELAY_S = 0.25
 """The next number is tried beside the others when none has answered for so long."""
 UNACKED_MS_MAX = 10_000
-"""A peer whose kernel acknowledges nothing for so long is gone (TCP_USER_TIMEOUT)."""
+"""A peer whose kernel acknowledges nothing for so long is unreachable (TCP_USER_TIMEOUT)."""
 SILENCE_S_MAX = 5.0
-"""A server or a peer whose kernel acknowledges nothing for so long is gone."""
+"""A server or a peer whose kernel acknowledges nothing for so long is unreachable."""
 BACKLOG = 1024
 """Connections that the kernel completes before this process accepts them."""
 JOIN_NBYTES_MAX = 16 << 10

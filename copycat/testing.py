@@ -66,7 +66,7 @@ def _log_of(operations: Sequence[Operation[Any]]) -> list[Run]:
 
 
 class _Watched(SessionExecutor):
-    """Knows which entries came to a handler: what goes wrong before that is a result too."""
+    """Knows which entries reached a handler: an error before that is a result too."""
 
     def __init__(self, machine: StateMachine) -> None:
         super().__init__(machine)

@@ -228,7 +228,7 @@ class CompactionResult(NamedTuple):
 
 
 class MemberType(enum.StrEnum):
-    """What a member is to its cluster; promotion goes down this list."""
+    """The type of a member; each type of this list can be promoted to a later one."""
 
     INACTIVE = "inactive"
     RESERVE = "reserve"

@@ -145,7 +145,7 @@ class MachineRuntime:
         self._user.call(machine.on_close, session)
 
     def end_entry(self) -> None:
-        """The sessions have moved: what was released in the entry goes to the tracker."""
+        """The sessions are up to date: give what was released in the entry to the tracker."""
         self.keys.end_entry()
         self.release_tracker.end_entry()
 

@@ -249,7 +249,7 @@ def command(
     reads: bool = False,
     expires: _Expires | None = None,
 ) -> Any:
-    """A method that changes state: goes through the log, exactly once.
+    """A method that changes state: a call becomes an entry of the log, and takes effect once.
 
     name: on the wire, when it should differ from the method's. since: kept as metadata.
     compaction: when its entry may leave the log once it was released.

@@ -104,8 +104,8 @@ class OperationReader:
         decode = self._decode_whole if self._nested else self._decode
         self.decode = partial(self._decode_tagged, decode) if machine_id else decode
         """Raises whatever msgspec raises, or the user's own code in a field's type; and
-        UnknownFieldError. The tag of an operation of machine 0 has no id, so that its bytes go
-        straight to msgspec, which refuses every tag that has one."""
+        UnknownFieldError. The tag of an operation of machine 0 has no id, so that its bytes are
+        decoded by msgspec directly, which refuses every tag that has one."""
 
     def _decode_tagged(self, decode: Callable[[bytes], Any], payload: bytes) -> Any:
         machine_id, operation = split_tag(payload)

@@ -84,8 +84,8 @@ class UserCode:
         self._possible, self._impossible = self._refusals()
 
     def finish(self) -> None:
-        """It ended. MemoryShortageError when memory was short, whatever became of the error:
-        the user's code may have caught it, and gone another way than on the other members."""
+        """The slice ended. MemoryShortageError when memory was short, even if the user's code
+        caught that error, since it may then have done something else than on the other members."""
         if self._refusals()[0] != self._possible:
             raise self.shortage(None)
 

@@ -1,7 +1,8 @@
-"""Cutting a damaged log where the operator accepts it: offline, asked for, written down (F2).
+"""Cutting a damaged log where the operator accepts it: offline, on request, and recorded (F2).
 
-Nothing in copycat does this by itself. What is kept goes into a new log beside the damaged one,
-which stays for whoever wants to look; then the two change names. The directory gets a new
+Nothing in copycat does this by itself. The entries that are kept are written to a new log beside
+the damaged one, which stays for an examination; then the new log gets the name of the old one. The
+directory gets a new
 incarnation: in a cluster with other members it is a lost disk from then on, and has no vote.
 """
 

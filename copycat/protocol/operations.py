@@ -110,7 +110,7 @@ class Operation(
 
 
 class Command(Operation[R_co], Generic[R_co], frozen=True):
-    """Changes state: goes through the log, takes effect exactly once."""
+    """Changes state: it becomes an entry of the log, and takes effect exactly once."""
 
     __compaction__: ClassVar[CompactionMode] = CompactionMode.DEFAULT
     __since__: ClassVar[int] = 1

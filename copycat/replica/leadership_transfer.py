@@ -1,4 +1,4 @@
-"""Leadership that somebody asked to be handed over: whom to tell whether it was, and why not."""
+"""Transfers of leadership that were asked for: reports whether each happened, or why not."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ LEADS_ON = frozenset({TransferFailure.LAGS, TransferFailure.UNREACHABLE, Transfe
 class TransferOutcome(msgspec.Struct, frozen=True):
     """The result of a transfer of leadership.
 
-    ok: the member that was asked for was heard to lead.  why: why not, a whole sentence without
-    its end.  leader: address of who leads now, as far as known.
+    ok: the member that was asked for leads now. why: why not, a whole sentence without its end.
+    leader: address of who leads now, as far as known.
     """
 
     ok: bool

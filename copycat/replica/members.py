@@ -1,4 +1,4 @@
-"""Who the members of the cluster are, and who is let in as one of them. Values in, values out.
+"""Who the members of the cluster are, and which peers are accepted as one of them.
 
 The core decides who is a member and says so with `ConfigurationChanged`. The table is the only
 place in the replica that remembers it: links, handshake, sessions, refusals and status all read
@@ -6,7 +6,8 @@ the table, so a change of members reaches each of them in one step.
 
 A directory has a random incarnation. The first time that a leader meets a member it commits
 the pair; from then on another incarnation under the same id is a lost disk, and its votes and
-acknowledgements must not count: it forgot what it promised (C16, F8).
+acknowledgements must not count, since the new directory lacks what the old one had acknowledged
+(C16, F8).
 """
 
 from __future__ import annotations
@@ -89,7 +90,8 @@ class MemberTable(Mapping[MemberId, str]):
     # ---- the directories of the members --------------------------------------------------
 
     def record_incarnation(self, member: MemberId, incarnation: int) -> None:
-        """It was committed, and applied here: the first one holds for ever (C16)."""
+        """An incarnation was committed, and applied here: the first one of a member is valid for
+        ever (C16)."""
         self.committed_incarnations.setdefault(member, incarnation)
 
     # ---- who and where ---------------------------------------------------------------------
@@ -145,7 +147,7 @@ def _address(records: Mapping[MemberId, MemberRecord], member: MemberId) -> str:
 
 
 class PeerRefused(ProtocolError):
-    """A dialler that is not let in. `frame` tells it why; the listener then closes."""
+    """A dialler that is refused. `frame` tells it why; the listener then closes the connection."""
 
     code = "peer-refused"
     default_hint = "see the reason above"
@@ -162,8 +164,9 @@ class Handshake:
     """Judges the Hello of a dialler, and the answer to our own.
 
     incarnation: of this directory.  logged: those of all directories as far as the log told at the
-    start, committed or not; nothing is applied yet then, and a wiped member that is let in before
-    would help to elect somebody who lacks entries.  cluster_incarnation: 0 while this member knows
+    start, committed or not; nothing is applied yet then, and a member whose disk was wiped, if it
+    is accepted before, would help to elect a leader that lacks entries. cluster_incarnation: 0
+    while this member knows
     none.
     """
 

@@ -1,9 +1,9 @@
 """One member, whole and synchronous: the same driver under asyncio and in the simulator.
 
-Inputs only check, decode and queue. `turn` then takes everything that arrived since the last
-one: peers' messages, completed syncs, client requests, applied slices; steps the core; carries
-out its effects in list order. One turn makes one batch, one write a peer and one sync, so load
-batches itself.
+Inputs only check, decode and queue. `turn` then handles everything that arrived since the last
+one: peers' messages, completed syncs, client requests, applied slices; it steps the core and
+executes its effects in list order. One turn makes one batch, one write a peer and one sync, so
+batches are larger under load.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ __all__ = ["Replica", "ReplicaOptions"]
 def handshake_of(
     members: MemberTable, options: ReplicaOptions, incarnation: int, log: ReplicaLog
 ) -> Handshake:
-    """Judges who is let in as a peer, by what the options and the log say."""
+    """Builds the judge of peers, from the options and from what the log says of incarnations."""
     return Handshake(
         members,
         cluster_name=options.cluster_name,
@@ -234,7 +234,8 @@ class Replica:
         self._host.wake()
 
     def failed(self, cause: BaseException) -> None:
-        """Something below failed: no further promise leaves this member (class STOP)."""
+        """The disk, a thread or a turn failed: this member acknowledges nothing any more (class
+        STOP)."""
         if self.stopped is None:
             self.stopped = cause
             self._host.stop(cause)
@@ -324,7 +325,7 @@ class Replica:
         """Start what the turn asked for. An inline sync comes back at once, and what it lets
         us say leaves with the same write."""
         if self._syncs.has_completed:
-            self._take_completed()  # what a weaker mode answers when it is written
+            self._take_completed()  # a weaker mode acknowledges this when it is written
         self._syncs.start_save()
         while self._syncs.sync_is_due:
             if self.raft.state is ServerState.LEADER:

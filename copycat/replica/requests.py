@@ -68,7 +68,7 @@ class ForwardedRequests:
             forwarded.requests.discard(request)
 
     def connection_closed(self, connection: int) -> None:
-        """Nobody waits there any more."""
+        """Forget the requests of a closed connection."""
         self._by_connection.pop(connection, None)
 
     def fail_all(self, leader: str) -> None:

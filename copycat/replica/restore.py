@@ -2,7 +2,8 @@
 
 First it is checked that the machine can read both (`install_newest`, `check_log`). Nothing is
 applied then, and nothing on the disk is changed. So a member whose code does not fit its log has
-not voted, not appended and not led when it stops: the code that fits finds everything as it was.
+not voted, not appended and not led when it stops, and everything is as it was when the code that
+fits is started.
 Then `restore` makes state and log agree, and `core_of` and `clock_of` build core and clock over
 them.
 """
@@ -88,7 +89,7 @@ def check_log(log: ReplicaLog, base: EntryId, executor: SessionExecutor) -> bool
         try:
             batch = log.read(at, end, nbytes)
         except StorageError:
-            if nbytes == 1:  # whoever opens it to write says so, or repairs it
+            if nbytes == 1:  # the open for writing reports it, or repairs it
                 return False
             nbytes = 1  # as far as it can be read, one by one
             continue
@@ -154,7 +155,7 @@ def restore(
 
 
 def continues_from(replica_log: ReplicaLog, entry: EntryId) -> bool:
-    """Whether the log holds this entry, or begins right after it: what follows is its history."""
+    """Whether the log contains this entry, or begins right after it, and so continues from it."""
     terms = TermIndex(
         replica_log.term_runs(),
         replica_log.first_index,

@@ -1,4 +1,4 @@
-"""Snapshot files on their way to other members: as they lie, in chunks.
+"""Snapshot files that are sent to other members: unchanged, in chunks.
 
 The core says to whom a snapshot is sent, and when that is over. Between the two this sender and
 the receiver at the other member (`copycat/replica/snapshot_receiver.py:SnapshotReceiver`) count
@@ -37,17 +37,18 @@ WINDOW = 3
 SENDING_MAX = 2
 """Transfers under way at a time: they share disk and link with the entries."""
 STALLED_MS = 60_000
-"""A transfer that brought its peer nothing new for so long makes room for whoever needs it: the
-front of this log, or another peer. A peer that answers later is sent the newest snapshot."""
+"""A transfer that brought its peer nothing new for so long is ended when its place is needed: to
+trim the front of this log, or for another peer. A peer that answers later is sent the newest
+snapshot."""
 NEVER_MS = 1 << 62
 """The deadline of a timer that does not run."""
 
 _Unreadable: TypeAlias = CorruptLogError | FileNotFoundError
-"""Why a file is not what it was when it was read back."""
+"""Why a file cannot be sent any more: its content changed, or it was deleted."""
 
 
 class _Transfer:
-    """One file on its way to one peer."""
+    """The transfer of one file to one peer."""
 
     __slots__ = (
         "acked",
@@ -176,7 +177,7 @@ class SnapshotSender:
             self._drop(effect.peer)
 
     def end_all(self) -> None:
-        """This member does not lead any more."""
+        """This member does not lead any more: end all transfers."""
         self._requests.clear()
         self.due_ms = NEVER_MS
         self.needs_newer = False
@@ -274,7 +275,8 @@ class SnapshotSender:
             self._drop(peer)
 
     def _reject(self, store: SnapshotStore, snapshot: Snapshot, error: _Unreadable) -> None:
-        """F17: a bad file is nobody's snapshot any more, and a good one takes its place."""
+        """F17: a damaged file does not count as a snapshot any more, and a good one is sent
+        instead."""
         for peer, transfer in list(self._transfers.items()):
             if transfer.snapshot is snapshot:
                 self._drop(peer)

@@ -3,9 +3,9 @@
 * `Status` is what an operator may ask for.
 * `RecoveryStatus` knows which entries this directory lacks because its disk lost them, and which
   members came back with an older copy of their directory. The core decides when a member has
-  everything again (C12, F8). What is here logs it, and writes and deletes the record of it.
+  everything again (C12, F8). This class logs that, and writes and deletes the record of the loss.
 * `Outage` knows which peers are reachable and have room, and since when no leader is known. A
-  client that cannot be served is told the reason, and never meets a bare silence.
+client that cannot be served always gets an answer with the reason.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ __all__ = ["ElectionObstacles", "Outage", "RecoveryStatus", "Status"]
 _LOG = logging.getLogger("copycat.replica")
 
 AGAIN_MS = 5_000
-"""So often it is said what is missing."""
+"""How often the missing entries are logged."""
 
 SILENT_ELECTIONS = 4
-"""A member without a leader asks the others for votes once an election timeout or so. One that
-was not heard for so many of them counts as unreachable, though its link may stand: its process
-may be stopped."""
+"""A member without a leader asks the others for votes once an election timeout or so. A member
+that sent nothing for so many of these timeouts counts as unreachable, even if its link is open:
+its process may be stopped."""
 
 
 _NO_STALL = WriteStall()
@@ -147,7 +147,7 @@ class RecoveryStatus:
             self._peer_regressed(effect)
 
     def _peer_regressed(self, effect: PeerRegressed) -> None:
-        """A voter lost what it had acknowledged to this member: name it, once."""
+        """A voter lost what it had acknowledged to this member: log its name, once."""
         if self._regressed.get(effect.peer) == effect.acknowledged:
             return
         self._regressed[effect.peer] = effect.acknowledged
@@ -188,7 +188,7 @@ class RecoveryStatus:
     def gaps_known(self) -> GapsKnown:
         """How far the gaps of this log prove what was committed (C22).
 
-        Not where it was given up: the entries that are there now are others.
+        Not where a loss was accepted: the entries that are there now are others.
         """
         valid_from, lost_entries = self._log.valid_from, self._lost_entries
         if (
@@ -233,7 +233,7 @@ class RecoveryStatus:
             self._record(waiting)
 
     def _look_at_peers(self) -> None:
-        """Those that have everything again are not named any more, nor those of another leader."""
+        """Forget members that have everything again, and all of them when another member leads."""
         raft = self._raft
         for peer, acknowledged in list(self._regressed.items()):
             address = self._members.address(peer)
