@@ -159,6 +159,9 @@ async def _attempt(target: _Target) -> socket.socket:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKED_MS_MAX)
+        # A small frame is sent at once, and does not wait until the peer has acknowledged the one
+        # before. asyncio sets this only for sockets that it has made itself.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         async with asyncio.timeout(ATTEMPT_S):
             await asyncio.get_running_loop().sock_connect(sock, target.where)
         _refuse_itself(sock)

@@ -177,3 +177,12 @@ def test_a_client_and_members_find_each_other_by_name_and_ask_anew(
                 assert names.asked > asked
 
     run(scenario)
+
+
+def test_a_connection_sends_a_small_frame_at_once(names: Names) -> None:
+    """Without Nagle's algorithm, which holds it back until the peer has acknowledged the last."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        dialled(names, listening.getsockname()[1], "127.0.0.1") as sock,
+    ):
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
