@@ -34,7 +34,7 @@ class ParallelBuild(build_ext):
         super().build_extensions()
 
 
-def found(pattern: str) -> list[str]:
+def files_matching(pattern: str) -> list[str]:
     return sorted(path.relative_to(HERE).as_posix() for path in HERE.glob(pattern))
 
 
@@ -58,13 +58,13 @@ def flags() -> tuple[list[str], list[str]]:
 compile_flags, link_flags = flags()
 extension = Extension(
     "copycat.storage._native",
-    sources=[f"{SHIM}/_native.pyx", *found("csrc/*.cpp")],
+    sources=[f"{SHIM}/_native.pyx", *files_matching("csrc/*.cpp")],
     include_dirs=["csrc", SHIM],
     depends=[
-        *found("csrc/*.hpp"),
-        *found(f"{SHIM}/*.hpp"),
+        *files_matching("csrc/*.hpp"),
+        *files_matching(f"{SHIM}/*.hpp"),
         f"{SHIM}/_native.pxd",
-        *found(f"{SHIM}/*.pxi"),
+        *files_matching(f"{SHIM}/*.pxi"),
     ],
     extra_compile_args=compile_flags,
     extra_link_args=link_flags,

@@ -28,8 +28,8 @@ def bench_memory(benchmark: Any, disk: Path, engine: str) -> None:
         done = subprocess.run(
             [sys.executable, "-m", *words], check=True, capture_output=True, text=True
         )
-        found: dict[str, float] = json.loads(done.stdout)
-        return found
+        measures: dict[str, float] = json.loads(done.stdout)
+        return measures
 
     appended = run("append")
     words = ["bench.fill", engine, str(disk / "full"), str(ENTRIES), "clean"]

@@ -63,66 +63,68 @@ def bench_directory(benchmark: Any, disk: Path, where: str) -> None:
     """The same appends on the disk of the sources and on a file system in memory."""
     path = disk if where == "disk" else MEMORY / f"copycat-{disk.name}"
     with Log.open(path) as log:
-        found = _measure(benchmark, "directory", where, lambda: _appended(log, BATCHES))
+        measures = _measure(benchmark, "directory", where, lambda: _appended(log, BATCHES))
     if where != "disk":
         shutil.rmtree(path)
-    benchmark.extra_info.update(durability="fsync", **found)
+    benchmark.extra_info.update(durability="fsync", **measures)
 
 
 @pytest.mark.parametrize("level", ["memory", "mapped", "disk"])
 def bench_level(benchmark: Any, disk: Path, level: str) -> None:
     """Segments of 1 MiB: nearly all that is read is sealed."""
     with Log.open(disk, level=level, max_segment_size=1 << 20) as log:
-        found = _measure(benchmark, "level", level, lambda: _appended(log, BATCHES))
+        measures = _measure(benchmark, "level", level, lambda: _appended(log, BATCHES))
         began = time.perf_counter()
         read = sum(1 for _ in log)
-        found["scan_per_s"] = round(read / (time.perf_counter() - began))
+        measures["scan_per_s"] = round(read / (time.perf_counter() - began))
         rng = random.Random(7)
         numbers = [rng.randint(1, read) for _ in range(scaled(20_000, 100))]
         began = time.perf_counter()
         for number in numbers:
             log.get(number)
-        found["random_per_s"] = round(len(numbers) / (time.perf_counter() - began))
-        found["disk_mb"] = round(disk_bytes(disk) / 1e6, 1)
-    benchmark.extra_info.update(durability="fsync", **found)
+        measures["random_per_s"] = round(len(numbers) / (time.perf_counter() - began))
+        measures["disk_mb"] = round(disk_bytes(disk) / 1e6, 1)
+    benchmark.extra_info.update(durability="fsync", **measures)
 
 
 @pytest.mark.parametrize("durability", ["fsync", "interval", "os"])
 def bench_durability(benchmark: Any, disk: Path, durability: str) -> None:
     with Log.open(disk, durability=durability) as log:
-        found = _measure(benchmark, "durability", durability, lambda: _appended(log, BATCHES))
-    benchmark.extra_info.update(durability=durability, **found)
+        measures = _measure(benchmark, "durability", durability, lambda: _appended(log, BATCHES))
+    benchmark.extra_info.update(durability=durability, **measures)
 
 
 @pytest.mark.parametrize("interval", [0.001, 0.01, 0.1])
 def bench_sync_interval(benchmark: Any, disk: Path, interval: float) -> None:
     with Log.open(disk, durability="interval", sync_interval=interval) as log:
-        found = _measure(benchmark, "sync_interval", interval, lambda: _appended(log, BATCHES * 4))
-    benchmark.extra_info.update(durability="interval", **found)
+        measures = _measure(
+            benchmark, "sync_interval", interval, lambda: _appended(log, BATCHES * 4)
+        )
+    benchmark.extra_info.update(durability="interval", **measures)
 
 
 @pytest.mark.parametrize("size_mb", [1, 8, 32])
 def bench_max_segment_size(benchmark: Any, disk: Path, size_mb: int) -> None:
     options = {"max_segment_size": size_mb << 20}
-    found = _measure(
+    measures = _measure(
         benchmark,
         "max_segment_size",
         f"{size_mb} MiB",
         lambda: segment_point(disk, ENTRIES, **options),
     )
-    benchmark.extra_info.update(durability="os", **found)
+    benchmark.extra_info.update(durability="os", **measures)
 
 
 @pytest.mark.parametrize("most", [1024, 16_384, 1 << 20])
 def bench_max_entries_per_segment(benchmark: Any, disk: Path, most: int) -> None:
     options = {"max_entries_per_segment": most}
-    found = _measure(
+    measures = _measure(
         benchmark,
         "max_entries_per_segment",
         most,
         lambda: segment_point(disk, ENTRIES, **options),
     )
-    benchmark.extra_info.update(durability="os", **found)
+    benchmark.extra_info.update(durability="os", **measures)
 
 
 @pytest.mark.parametrize("size", [1 << 10, 1 << 16, 1 << 20])
@@ -193,22 +195,22 @@ def bench_compaction_threads(benchmark: Any, disk: Path, threads: int) -> None:
 def bench_compaction_interval(benchmark: Any, disk: Path, setting: str, interval: float) -> None:
     """A churn that no threshold would clean: what the interval alone does."""
     options = {setting: interval, "compaction_threshold": 4.0, "max_segment_size": 1 << 20}
-    found = _measure(
+    measures = _measure(
         benchmark, setting, interval, lambda: churn_point(disk, COMMANDS, KEYS, **options)
     )
-    benchmark.extra_info.update(durability="os", **found)
+    benchmark.extra_info.update(durability="os", **measures)
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8])
 def bench_compaction_threshold(benchmark: Any, disk: Path, threshold: float) -> None:
     options = {"compaction_threshold": threshold, "max_segment_size": 1 << 20}
-    found = _measure(
+    measures = _measure(
         benchmark,
         "compaction_threshold",
         threshold,
         lambda: churn_point(disk, COMMANDS, KEYS, **options),
     )
-    benchmark.extra_info.update(durability="os", **found)
+    benchmark.extra_info.update(durability="os", **measures)
 
 
 def _state() -> bytes:

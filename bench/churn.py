@@ -169,13 +169,13 @@ if is_installed("rocksdict"):
 
 def disk_bytes(directory: Path) -> int:
     """Bytes that the files in `directory` take from the disk, allocated ones too."""
-    found = 0
+    total = 0
     for path in directory.rglob("*"):
         try:
-            found += path.stat().st_blocks * 512
+            total += path.stat().st_blocks * 512
         except FileNotFoundError:  # cleaned meanwhile
             continue
-    return found
+    return total
 
 
 def written_bytes(*, thread: bool = False) -> int:

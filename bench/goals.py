@@ -98,11 +98,11 @@ def judge(rows: Sequence[Mapping[str, Any]]) -> list[Verdict]:
         value = named.get(name, {}).get(column)
         return None if value is None else float(value)
 
-    found: list[Verdict] = []
+    verdicts: list[Verdict] = []
     for goal in GOALS:
         measured = number(goal.row, goal.column)
         if goal.over and measured is not None:
             below = number(goal.over, goal.column)
             measured = None if below is None else measured / below
-        found.append(Verdict(goal, measured))
-    return found
+        verdicts.append(Verdict(goal, measured))
+    return verdicts

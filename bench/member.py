@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.load import run_batches, run_window
-from copycat import CopycatServer, StateMachine, command
+from copycat import CopycatClient, CopycatServer, StateMachine, command
 
 PAYLOAD = bytes(256)
 
@@ -44,7 +44,8 @@ async def main(directory: str, address: str, members: list[str]) -> None:
                 print(str(server.state), flush=True)
                 continue
             run = run_batches if line[1] == "batches" else run_window
-            async with server.client() as client:
+            # To this member alone: `server.client()` would choose one of all members by chance.
+            async with CopycatClient(address, cluster_name="bench") as client:
                 operation = Sink.put(PAYLOAD)
                 result = await run(client, operation, window=int(line[2]), seconds=float(line[3]))
             print(json.dumps(result), flush=True)

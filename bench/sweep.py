@@ -102,18 +102,18 @@ def churn_point(directory: Path, count: int, keys: int, **options: Any) -> Point
 def _swept(values: Iterable[float], measure: Callable[[Path, float], Point]) -> list[Point]:
     """Medians of ROUNDS points for each value, which is the point's `value`."""
     values = list(values)
-    found: dict[float, list[Point]] = {value: [] for value in values}
+    by_value: dict[float, list[Point]] = {value: [] for value in values}
     root = (Path("build") / "bench").resolve()
     root.mkdir(parents=True, exist_ok=True)
     for _ in range(ROUNDS):
         for value in values:
             directory = Path(tempfile.mkdtemp(dir=root))
-            found[value].append(measure(directory, value))
+            by_value[value].append(measure(directory, value))
             shutil.rmtree(directory)
     return [
         {"value": value}
         | {key: statistics.median(point[key] for point in points) for key in points[0]}
-        for value, points in found.items()
+        for value, points in by_value.items()
     ]
 
 
@@ -153,8 +153,8 @@ def main(directory: str) -> None:
             path, COMMANDS, KEYS, max_segment_size=2 << 20, compaction_threshold=threshold
         ),
     )
-    found = {"max_segment_size": sizes, "compaction_threshold": thresholds}
-    (target / "sweeps.json").write_text(json.dumps(found, indent=1) + "\n")
+    sweeps = {"max_segment_size": sizes, "compaction_threshold": thresholds}
+    (target / "sweeps.json").write_text(json.dumps(sweeps, indent=1) + "\n")
     plot(
         target / "sweep-segment-size.svg",
         sizes,

@@ -36,6 +36,6 @@ def check_callback(what: str, callback: object, takes: str, *, awaited: bool) ->
     if not kind or (awaited and kind == "async def"):
         return
     raise ConfigurationError(
-        f"{what}({callback!r}): it is {kind}; it would be called, and nothing would run it",
+        f"{what}({callback!r}): it is {kind}, and a call of it would run nothing",
         hint="give a plain function: `def` without `async` and without `yield`",
     )

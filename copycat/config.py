@@ -230,8 +230,8 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     compaction_threshold: float = 0.5
     """A minor compaction takes a segment whose removable share times its version reaches this.
 
-    The version counts up to 4, so above 4 no share reaches it: released entries then go by major
-    compactions alone."""
+    The version counts up to 4, so above 4 no share reaches it, and only major compactions delete
+    released entries."""
     snapshot_threshold: int = 64 << 20
     """A snapshot is taken when the log has grown by so many bytes since the last; 0: never."""
     retain_stale_snapshots: bool = False

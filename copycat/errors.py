@@ -1,4 +1,4 @@
-"""Every error copycat raises. Each is a type with fields, a code and a hint.
+"""Every error that copycat raises. Each is a type with fields, a code and a hint.
 
 CopycatError
 ├── ConfigurationError (ValueError)
@@ -110,11 +110,11 @@ __all__ = [
 
 
 class CopycatError(Exception):
-    """The root. `str()` is what happened, with the real values; `render()` is all of it.
+    """The base class. `str()` says what happened; `render()` adds code, state and hint.
 
-    code: stable name, also the page in docs/reference/errors.md.
-    hint: one action a line, or None.  state: lines about the state of things.
-    retryable: the same call may work later.  outcome_unknown: it may have taken effect.
+    code: a stable name, also of the section in docs/reference/errors.md.
+    hint: what to do, one action per line, or None.  state: more facts, one per line, or None.
+    retryable: the same call may succeed later.  outcome_unknown: the call may have taken effect.
     Each class declares its fields, with the value that a field has when nothing is known. The
     constructor takes them by keyword, and refuses (TypeError) a field that was not declared.
     """
@@ -180,7 +180,7 @@ def _indented(text: str) -> str:
 
 class ConfigurationError(CopycatError, ValueError):
     code = "bad-config"
-    default_hint = "correct the settings named above; nothing was started"
+    default_hint = "correct the settings that the message names; nothing was started"
     stored: tuple[str, ...] = ()
     """The members that the directory was founded with, and those that were given now."""
     given: tuple[str, ...] = ()
@@ -188,7 +188,7 @@ class ConfigurationError(CopycatError, ValueError):
 
 class UnknownMemberError(ConfigurationError):
     code = "unknown-member"
-    default_hint = "use one of the members named above"
+    default_hint = "use one of the members that the message names"
 
 
 class StaleConfigurationError(ConfigurationError):
@@ -262,13 +262,13 @@ class TransferFirstError(ChangeRefusedError):
 
 class NoLeaderError(CopycatError):
     code = "no-leader"
-    default_hint = "an election may be under way: try again in a second"
+    default_hint = "try again after a second: the members may be electing a leader"
     retryable = True
 
 
 class NotLeaderError(NoLeaderError):
     code = "not-leader"
-    default_hint = "use server.client() or CopycatClient(...), which find the leader and retry"
+    default_hint = "use server.client() or CopycatClient(...): a client finds the leader itself"
 
 
 class QuorumLostError(NoLeaderError):
@@ -280,7 +280,7 @@ class QuorumLostError(NoLeaderError):
 
 class CommandError(CopycatError):
     code = "command"
-    default_hint = "the outcome of this command is unknown: read before you repeat it"
+    default_hint = "the command may have taken effect: read the state before you repeat it"
     outcome_unknown = True
 
 
@@ -294,13 +294,13 @@ class ApplicationError(CopycatError):
     """The state machine raised: a result like any other, the same on every member (F23)."""
 
     code = "application"
-    default_hint = "the state machine raised this; it is the command's result"
+    default_hint = "the state machine raised this exception, which is the result of the command"
     takes_any_field = True
 
 
 class IllegalMemberStateError(CopycatError):
     code = "wrong-member-type"
-    default_hint = "ask a member of the right type"
+    default_hint = "call another member, or this one when it is in the right state"
 
 
 class SessionError(CopycatError):
@@ -323,12 +323,14 @@ class SessionExpiredError(UnknownSessionError):
 
 class ClosedSessionError(SessionError):
     code = "closed-session"
-    default_hint = "open a new client; this one was closed"
+    default_hint = "connect the client again, or open a new one"
 
 
 class SerializationError(CopycatError, TypeError):
     code = "not-serializable"
-    default_hint = "use str, int, float, bytes, datetime, Enum, dataclass, list, dict"
+    default_hint = (
+        "use plain values: str, int, float, bytes, datetime, Enum, dataclass, list, dict"
+    )
     value: object = None
     """What has no encoding; or `operation`, with the field and what it was to be and is."""
     field: str = ""
@@ -340,14 +342,14 @@ class SerializationError(CopycatError, TypeError):
 
 class EntryTooLargeError(CopycatError, ValueError):
     code = "entry-too-large"
-    default_hint = "store the blob elsewhere and log a reference, or raise max_entry_size"
+    default_hint = "store the value elsewhere and log a reference to it, or raise max_entry_size"
     size: int = 0
     limit: int = 0
 
 
 class StateDivergedError(CopycatError):
     code = "state-diverged"
-    default_hint = "take time and randomness from self.context, and sort sets"
+    default_hint = "take time and random numbers from self.context, and sort sets"
     index: int = 0
 
 
@@ -362,13 +364,13 @@ class MemoryShortageError(CopycatError, MemoryError):
 
 class StorageError(CopycatError):
     code = "storage"
-    default_hint = "see the cause above"
+    default_hint = "the message says why"
     path: str = ""
 
 
 class DirectoryInUseError(StorageError):
     code = "directory-in-use"
-    default_hint = "stop the process that holds the directory, or use another one"
+    default_hint = "stop the process that uses the directory, or use another directory"
     pid: int = 0
     """The process that holds it; 0 when that is not known."""
 
@@ -379,14 +381,14 @@ class WrongDirectoryError(StorageError):
     field: str = ""
     """What of the directory's identity is another one than expected."""
     expected: object = None
-    found: object = None
+    actual: object = None
 
 
 class CorruptLogError(StorageError):
     """Bytes that were acknowledged fail their checksum; nothing was changed on disk."""
 
     code = "corrupt-log"
-    default_hint = "restore this directory from a backup, or replace the member"
+    default_hint = "`copycat log verify DIRECTORY` says what is damaged, and what to do about it"
     offset: int = -1
     index: int = 0
 
@@ -394,7 +396,7 @@ class CorruptLogError(StorageError):
 class FormatVersionError(StorageError):
     code = "format-version"
     default_hint = "open the directory with the version of copycat that wrote it"
-    found: object = None
+    version: object = None
     """The version there, and those that this version of copycat reads."""
     supported: object = None
 
@@ -410,8 +412,8 @@ class SyncUnsupportedError(StorageError):
 class DiskFullError(StorageError, OSError):
     code = "disk-full"
     default_hint = (
-        "free some space; the log is whole and goes on when there is room\n"
-        "a server's take_snapshot() lets its log be trimmed; `copycat compact` cleans a closed log"
+        "free some space; the log is whole, and accepts entries again when there is room\n"
+        "server.take_snapshot() makes a member's log smaller, and `copycat compact` a closed log"
     )
     retryable = True
     offset: int = -1
@@ -425,13 +427,13 @@ class DiskFullError(StorageError, OSError):
     ) -> None:
         if hint is None and fields.get("errno") == errno.EFBIG:
             hint = (
-                "a file may not grow that far: raise the limit (ulimit -f, RLIMIT_FSIZE) or lower"
-                " max_segment_size; the log is whole and goes on then"
+                "this process may not write a file of that size: raise the limit (ulimit -f,"
+                " RLIMIT_FSIZE), or lower max_segment_size"
             )
         super().__init__(message, hint=hint, state=state, **fields)
 
 
-_NOT_ALLOWED = "this user may not: ls -l says whose the file is; do it as that user"
+_NOT_ALLOWED = "run the program as the user who owns the file: ls -l shows the owner"
 _HINTS_OF_ERRNO = {
     errno.EACCES: _NOT_ALLOWED,
     errno.EPERM: _NOT_ALLOWED,
@@ -450,7 +452,7 @@ class DiskError(StorageError, OSError):
     """
 
     code = "disk-error"
-    default_hint = "check the disk; the next start rewrites what was not proved durable"
+    default_hint = "check the disk; the next start copies the entries that may not be durable"
     offset: int = -1
     index: int = 0
     operation: str = ""
@@ -464,11 +466,11 @@ class DiskError(StorageError, OSError):
 
 
 _HINTS_OF_SHORTAGE = {
-    errno.EMFILE: "raise the limit of open files (ulimit -n, RLIMIT_NOFILE), or close some",
-    errno.ENFILE: "the whole system has too many files open: raise fs.file-max, or close some",
+    errno.EMFILE: "raise the limit of open files (ulimit -n, RLIMIT_NOFILE), or close files",
+    errno.ENFILE: "the whole system has too many open files: raise fs.file-max, or close files",
     errno.ENOMEM: "free some memory, or raise the limit (ulimit -v, a cgroup's memory.max)",
     errno.ENOLCK: "the whole system has too many locks: free some memory",
-    errno.EAGAIN: "raise the limit of threads (ulimit -u, a cgroup's pids.max), or end some",
+    errno.EAGAIN: "raise the limit of threads (ulimit -u, a cgroup's pids.max), or end threads",
 }
 
 
@@ -506,7 +508,7 @@ class LogPoisonedError(StorageError):
 
 class AddressInUseError(CopycatError, OSError):
     code = "address-in-use"
-    default_hint = "stop the process that has the address, or use another one"
+    default_hint = "stop the process that uses the address, or use another address"
     address: str = ""
     pid: int | None = None
 
@@ -526,8 +528,8 @@ class MachineMismatchError(VersionMismatchError):
 
     code = "machine-mismatch"
     default_hint = (
-        "run the same version of the machine's class on every member and client; after a "
-        'rename add `@command(name="old")` to the method that took its place'
+        "run the same version of the machine's class on every member and client; if a command "
+        'was renamed, add `@command(name="old")` to the method with the new name'
     )
     operation: str = ""
     index: int = 0
@@ -539,7 +541,9 @@ class ProtocolError(CopycatError):
     """The other side broke the protocol; its connection is closed (F20, F21)."""
 
     code = "protocol"
-    default_hint = "check that the port is copycat's and both sides run compatible versions"
+    default_hint = (
+        "check that the port belongs to copycat, and that both sides have compatible versions"
+    )
     offset: int = -1
     index: int = 0
     length: int = 0
@@ -548,13 +552,13 @@ class ProtocolError(CopycatError):
 
 class ForkedProcessError(CopycatError, RuntimeError):
     code = "forked"
-    default_hint = "open logs, servers and clients after the fork"
+    default_hint = "open the log, server or client after the fork"
     pid: int = 0
 
 
 class OperationTimeout(CopycatError, TimeoutError):
     code = "timeout"
-    default_hint = "the outcome is unknown: it may still take effect"
+    default_hint = "the operation may still take effect: read the state before you repeat it"
     outcome_unknown = True
 
 
@@ -572,7 +576,7 @@ class InternalError(CopycatError):
 
 
 class InvariantError(InternalError):
-    """A law of the house was broken; always on, in production too (house rule 7)."""
+    """An invariant of copycat does not hold. Checks of invariants are always on (house rule 7)."""
 
     code = "invariant"
     rule: str = ""

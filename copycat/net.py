@@ -54,9 +54,9 @@ ATTEMPT_S = 2.0
 DELAY_S = 0.25
 """The next number is tried beside the others when none has answered for so long."""
 UNACKED_MS_MAX = 10_000
-"""A peer whose kernel acknowledges nothing for so long is gone (TCP_USER_TIMEOUT)."""
+"""A peer whose kernel acknowledges nothing for so long is unreachable (TCP_USER_TIMEOUT)."""
 SILENCE_S_MAX = 5.0
-"""A server or a peer whose kernel acknowledges nothing for so long is gone."""
+"""A server or a peer whose kernel acknowledges nothing for so long is unreachable."""
 BACKLOG = 1024
 """Connections that the kernel completes before this process accepts them."""
 JOIN_NBYTES_MAX = 16 << 10
@@ -141,7 +141,7 @@ async def _resolve(address: Address) -> list[_Target]:
         raise DialError(f"the name {address.host!r} cannot be resolved: {why}") from error
     targets = [_Target(family, where) for family, _, _, _, where in infos]
     if not targets:
-        raise DialError(f"the name {address.host!r} stands for no number")
+        raise DialError(f"the name {address.host!r} has no address")
     return list(dict.fromkeys(targets))
 
 
@@ -159,6 +159,9 @@ async def _attempt(target: _Target) -> socket.socket:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKED_MS_MAX)
+        # A small frame is sent at once, and does not wait until the peer has acknowledged the one
+        # before. asyncio sets this only for sockets that it has made itself.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         async with asyncio.timeout(ATTEMPT_S):
             await asyncio.get_running_loop().sock_connect(sock, target.where)
         _refuse_itself(sock)

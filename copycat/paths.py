@@ -29,9 +29,9 @@ def absolute_path(path: str | os.PathLike[str]) -> str:
     """
     named = os.path.expanduser(os.fspath(path))
     if not named or os.path.isabs(named):
-        return named  # an empty one is nobody's working directory
+        return named  # an empty path does not mean the working directory
     with suppress(FileNotFoundError):
-        # Not `abspath` where the path goes up: behind a link `..` is another directory.
+        # Not `abspath` where the path has `..`: behind a link that is another directory.
         joined = os.path.join(os.getcwd(), named)
         return joined if ".." in named.split("/") else os.path.normpath(joined)
     return named

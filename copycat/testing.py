@@ -42,8 +42,8 @@ def check_blind_writes(
         deleted = {index}
         if is_deletion:
             deleted |= {other for when, other, _ in order if other < index and when <= at}
-        found, _ = _play(machine, _without(runs, deleted))
-        wrong = next((i for i in range(at, len(runs) + 1) if found[i] != states[i]), 0)
+        replay_states, _ = _play(machine, _without(runs, deleted))
+        wrong = next((i for i in range(at, len(runs) + 1) if replay_states[i] != states[i]), 0)
         if wrong:
             raise _diverged(operations, index, at, wrong)
 
@@ -66,7 +66,7 @@ def _log_of(operations: Sequence[Operation[Any]]) -> list[Run]:
 
 
 class _Watched(SessionExecutor):
-    """Knows which entries came to a handler: what goes wrong before that is a result too."""
+    """Knows which entries reached a handler: an error before that is a result too."""
 
     def __init__(self, machine: StateMachine) -> None:
         super().__init__(machine)
@@ -123,7 +123,7 @@ def _not_applied(number: int, count: int, name: str, kind: str, why: str) -> Con
 def _play(
     machine: Callable[[], StateMachine], runs: Sequence[Run]
 ) -> tuple[dict[int, bytes], list[tuple[int, int, Release]]]:
-    """(state after each index, (released at, index, class) of what may go without a snapshot)."""
+    """(state after each index, (released at, index, class) of what may be deleted without one)."""
     executor = SessionExecutor(machine())
     states: dict[int, bytes] = {}
     releases: list[tuple[int, int, Release]] = []
@@ -134,7 +134,7 @@ def _play(
             raise ConfigurationError(
                 f"{type(executor.machine).__name__} has an attribute that has no encoding, so "
                 "its states cannot be compared",
-                hint="keep plain values, structs or dataclasses in its attributes",
+                hint="store plain values, structs or dataclasses in its attributes",
             )
         states[outcome.last_applied] = state
         releases += [
@@ -147,7 +147,7 @@ def _play(
 
 
 def _without(runs: Sequence[Run], deleted: set[int]) -> list[Run]:
-    """Every entry that is gone as a gap of its own."""
+    """Every deleted entry as a gap of its own."""
     end = len(runs)
     return [
         Run(run.first_index, EntryKind.GAP, run.time_ms, 0, run.end, end, [])
@@ -166,9 +166,9 @@ def _diverged(
 
     return StateDivergedError(
         f"without entry {index} ({name(index)}), which was released at entry {at} ({name(at)}), "
-        f"the state after entry {wrong} ({name(wrong)}) is another one",
+        f"the state after entry {wrong} ({name(wrong)}) is different",
         hint="a command with key= must leave a state that depends on it alone: mark it with "
-        "reads=True if it looks at what is there, or leave key= out",
+        "reads=True if it reads the key before it writes, or leave key= out",
         operation=name(at),
         index=index,
     )

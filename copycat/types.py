@@ -209,7 +209,7 @@ class SegmentStats(NamedTuple):
     entries: int
     """How many are there (gaps hold none)."""
     released: int
-    """Entries of them that were released, whatever may go now."""
+    """Entries of them that were released, whether or not they may be deleted now."""
     removable_minor: int
     """Entries of them that a minor compaction within the limits asked about would drop."""
     removable_major: int
@@ -231,7 +231,7 @@ class CompactionResult(NamedTuple):
 
 
 class MemberType(enum.StrEnum):
-    """What a member is to its cluster; promotion goes down this list."""
+    """The type of a member; each type of this list can be promoted to a later one."""
 
     INACTIVE = "inactive"
     RESERVE = "reserve"

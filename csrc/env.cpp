@@ -347,16 +347,16 @@ Bytes Env::read_file(const std::string& path, std::uint64_t limit) {
 }
 
 void Env::replace_file(const std::string& path, View bytes, bool sync_parent) {
-    const std::string aside = path + ".new";
+    const std::string temp_path = path + ".new";
     // Opened before anything is changed: the call fails as a whole or not at all.
     const auto directory = sync_parent ? open_directory(parent_of(path)) : nullptr;
-    if (exists(aside)) unlink(aside);  // left by a crash before its rename
+    if (exists(temp_path)) unlink(temp_path);  // left by a crash before its rename
     {
-        const auto file = create(aside);
+        const auto file = create(temp_path);
         file->pwrite(0, bytes);
         file->fsync();
     }
-    rename(aside, path);
+    rename(temp_path, path);
     if (directory != nullptr) directory->sync();
 }
 

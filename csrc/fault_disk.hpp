@@ -119,7 +119,7 @@ struct Names {
     void drop_orphans();
 };
 
-// Makes a sync wait until a test lets it go on.
+// Makes a sync wait until a test lets it continue.
 class Gate {
 public:
     void hold(std::uint64_t nth) {

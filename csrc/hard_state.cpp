@@ -110,7 +110,7 @@ std::shared_ptr<HardState::Ticket> HardState::begin_save(
         throw PoisonedError("an earlier save of the hard state failed in " + directory_,
                             directory_, last_->number);
     require(!saving_, "one save of the hard state at a time");
-    require(term >= value_.term, "the term never goes back (I2)");
+    require(term >= value_.term, "the term never decreases (I2)");
     const bool revote = term == value_.term && value_.voted_for != voted_for &&
                         value_.voted_for != std::array<std::uint8_t, 16>{};
     require(!revote, "one vote a term (I2)");

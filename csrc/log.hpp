@@ -71,8 +71,8 @@ public:
     // batch may be in the log.
     void append(const Frames& batch);
     std::shared_ptr<SyncTicket> begin_sync();
-    // The ticket that was begun and not yet ended, or null: a caller that was interrupted goes on
-    // with it.
+    // The ticket that was begun and not yet ended, or null: a caller that was interrupted
+    // continues with it.
     const std::shared_ptr<SyncTicket>& in_flight() const { return in_flight_; }
     std::uint64_t end_sync(const SyncTicket& ticket);
     // True while a roll, a truncation or a trim is not durable yet; the next sync makes it so.
@@ -146,14 +146,14 @@ private:
     std::shared_ptr<Segment> successor(const Rewrite::Group& group);
     void swap_in(Rewrite::Group& group, std::shared_ptr<Segment> fresh);
     // The next pending manifest; `file` is null if the disk has no room for it.
-    struct Note {
+    struct PendingManifest {
         std::uint64_t generation = 0;
         std::string path;
         std::shared_ptr<File> file;
     };
-    void ready_aside();
-    Note begin_note();
-    void end_note(const Note& note);
+    void prepare_temp_manifest();
+    PendingManifest create_pending_manifest();
+    void write_pending_manifest(const PendingManifest& pending);
     void sync_now();
     void cancel(SyncTicket& ticket) noexcept;
     bool is_sync_overdue() const { return is_layout_new_ && in_flight_ == nullptr; }
@@ -165,7 +165,7 @@ private:
     LogOptions options_;
     std::shared_ptr<Lock> lock_;         // a sync that runs shares it
     std::shared_ptr<Directory> handle_;  // of the directory, for its syncs
-    Aside aside_;                        // for the next manifest
+    TempManifest temp_manifest_;         // for the next manifest
     std::shared_ptr<PreallocatedFiles> preallocated_files_;
     std::shared_ptr<LogStatus> log_status_ = std::make_shared<LogStatus>();
     std::shared_ptr<ObsoleteFiles> obsolete_files_;
@@ -182,9 +182,10 @@ private:
 
     std::atomic<bool> fills_preallocated_{true};
     bool is_tail_dirty_ = false;
-    bool is_layout_new_ = false;  // the layout changed since the manifest was written
-    bool wants_note_ = false;     // the same for the pending manifest
-    std::uint64_t pending_ = 0;   // generation of the pending manifest
+    // The layout changed since the manifest was written: begin_sync() encodes the next one.
+    bool is_layout_new_ = false;
+    bool needs_pending_manifest_ = false;             // the same for the pending manifest
+    std::uint64_t pending_ = 0;                       // generation of the pending manifest
     std::vector<std::shared_ptr<Segment>> unsynced_;  // sealed since the last ticket
     std::vector<std::shared_ptr<Segment>> loose_;     // sealed, with much allocated behind them
     std::vector<ObsoleteFiles::Excess> excess_;       // obsolete once the manifest is durable

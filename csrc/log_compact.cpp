@@ -178,7 +178,7 @@ CompactionResult SegmentedLog::install(Rewrite& rewrite) {
             break;
         }
     }
-    if (!made.empty()) ready_aside();
+    if (!made.empty()) prepare_temp_manifest();
     for (auto& [group, fresh] : made) {
         result.segments_before += group->segments.size();
         result.segments_after += 1;

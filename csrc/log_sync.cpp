@@ -34,7 +34,7 @@ std::shared_ptr<SyncTicket> SegmentedLog::begin_sync() {
         for (ObsoleteFiles::Excess& each : excess_) ticket->excess_.push_back(std::move(each));
         excess_.clear();
         loose_.clear();
-        ticket->aside_ = std::exchange(aside_, Aside{});
+        ticket->temp_manifest_ = std::exchange(temp_manifest_, TempManifest{});
     }
     ticket->unsynced_ = std::exchange(unsynced_, {});
     is_tail_dirty_ = false;
@@ -69,47 +69,48 @@ void SegmentedLog::cancel(SyncTicket& ticket) noexcept {
     in_flight_.reset();
     unsynced_ = std::move(ticket.unsynced_);
     excess_ = std::move(ticket.excess_);
-    if (ticket.manifest_) aside_ = std::move(ticket.aside_);
+    if (ticket.manifest_) temp_manifest_ = std::move(ticket.temp_manifest_);
     is_layout_new_ = is_layout_new_ || ticket.manifest_.has_value();
     is_tail_dirty_ = is_tail_dirty_ || ticket.tail_ != nullptr;
 }
 
 // Creates the file of the next manifest, so that the next sync needs nothing of the system.
-void SegmentedLog::ready_aside() {
-    if (aside_.file == nullptr) aside_ = make_aside(*env_, directory_);
+void SegmentedLog::prepare_temp_manifest() {
+    if (temp_manifest_.file == nullptr) temp_manifest_ = create_temp_manifest(*env_, directory_);
 }
 
 // Called before a change of the log's layout: creates the file of a pending manifest, which
-// end_note() writes after the change, without a sync. If only this process dies, the page cache
-// has that manifest and all files that it names, and recovery uses it. After a power loss recovery
-// uses it only if all these files are complete. On a full disk there is no pending manifest.
-SegmentedLog::Note SegmentedLog::begin_note() {
-    ready_aside();
-    Note note{++generation_, pending_path(directory_, generation_), nullptr};
+// write_pending_manifest() writes after the change, without a sync. If only this process dies, the
+// page cache has that manifest and all files that it names, and recovery uses it. After a power
+// loss recovery uses it only if all these files are complete. On a full disk there is no pending
+// manifest.
+SegmentedLog::PendingManifest SegmentedLog::create_pending_manifest() {
+    prepare_temp_manifest();
+    PendingManifest pending{++generation_, pending_path(directory_, generation_), nullptr};
     try {
-        note.file = env_->create(note.path);
+        pending.file = env_->create(pending.path);
     } catch (const DiskFullError&) {
     }
-    return note;
+    return pending;
 }
 
 // Called after the change: writes the pending manifest. If memory is short, that is done before
 // the next append.
-void SegmentedLog::end_note(const Note& note) {
-    wants_note_ = false;
-    if (note.file == nullptr) return;
+void SegmentedLog::write_pending_manifest(const PendingManifest& pending) {
+    needs_pending_manifest_ = false;
+    if (pending.file == nullptr) return;
     try {
-        note.file->pwrite(0, View(encoded_manifest(note.generation)));
+        pending.file->pwrite(0, View(encoded_manifest(pending.generation)));
     } catch (const DiskFullError&) {
-        env_->discard(note.path);
+        env_->discard(pending.path);
         return;
     } catch (const std::bad_alloc&) {
-        env_->discard(note.path);
-        wants_note_ = true;
+        env_->discard(pending.path);
+        needs_pending_manifest_ = true;
         return;
     }
     if (pending_ != 0) env_->discard(pending_path(directory_, pending_));
-    pending_ = note.generation;
+    pending_ = pending.generation;
 }
 
 }  // namespace copycat

@@ -55,7 +55,7 @@ void SegmentedLog::append(const Frames& batch) {
                                     " cannot follow term " + std::to_string(tail_->last_term()));
     if (span.first == span.end) return;
     poisoning([&] {
-        if (wants_note_) end_note(begin_note());
+        if (needs_pending_manifest_) write_pending_manifest(create_pending_manifest());
         if (tail_->fits(batch))
             write(batch);
         else
@@ -117,10 +117,10 @@ void SegmentedLog::append_rolling(const Frames& batch) {
         sync_now();
     }
     const std::vector<Frames> pieces = cut_to_segments(batch);
-    const Note note = begin_note();
+    const PendingManifest pending = create_pending_manifest();
     or_undo([&] { append_pieces(pieces, begin_tails(pieces)); },
-            [&] { env_->discard(note.path); });
-    end_note(note);
+            [&] { env_->discard(pending.path); });
+    write_pending_manifest(pending);
 }
 
 // Creates a segment for each piece before any of them becomes part of the log: all or none.
@@ -206,7 +206,7 @@ void SegmentedLog::replace_tail(std::unique_ptr<Tail>&& fresh) {
     has_tail_index_ = false;
     is_tail_dirty_ = true;
     is_layout_new_ = true;
-    wants_note_ = true;
+    needs_pending_manifest_ = true;
 }
 
 void SegmentedLog::mark_obsolete(const Row& row) noexcept {
@@ -249,13 +249,13 @@ void SegmentedLog::truncate(std::uint64_t after) {
         row.id = next_id_++;
         row.first_index = after + 1;
         row.prev_term = term_at(after);
-        const Note note = begin_note();
+        const PendingManifest pending = create_pending_manifest();
         or_undo(
             [&] {
                 loose_.reserve(loose_.size() + 2);
                 begin_tail(row, preallocated_files_->take(options_.max_segment_size));
             },
-            [&] { env_->discard(note.path); });
+            [&] { env_->discard(pending.path); });
         ++truncations_;
         while (!segments_.empty() && segments_.back()->first_index() > after) {
             drop(*segments_.back());
@@ -265,7 +265,7 @@ void SegmentedLog::truncate(std::uint64_t after) {
         durable_index_ = std::min(durable_index_, after);
         if (in_flight_ != nullptr)
             in_flight_->end_index_ = std::min(in_flight_->end_index_, after);
-        end_note(note);
+        write_pending_manifest(pending);
     });
 }
 
@@ -285,11 +285,11 @@ void SegmentedLog::trim(std::uint64_t before) {
                      [&](const auto& segment) { return segment->last_index() >= before; });
     if (first_kept == segments_.begin()) return;
     poisoning([&] {
-        const Note note = begin_note();
+        const PendingManifest pending = create_pending_manifest();
         std::for_each(segments_.begin(), first_kept, [&](const auto& segment) { drop(*segment); });
         segments_.erase(segments_.begin(), first_kept);
         is_layout_new_ = true;
-        end_note(note);
+        write_pending_manifest(pending);
     });
 }
 
@@ -304,16 +304,16 @@ void SegmentedLog::reset(const EntryId& entry) {
         row.id = next_id_++;
         row.first_index = entry.index + 1;
         row.prev_term = entry.term;
-        const Note note = begin_note();
+        const PendingManifest pending = create_pending_manifest();
         or_undo([&] { begin_tail(row, preallocated_files_->take(options_.max_segment_size)); },
-                [&] { env_->discard(note.path); });
+                [&] { env_->discard(pending.path); });
         ++truncations_;
         for (const auto& segment : segments_) drop(*segment);
         segments_.clear();
         durable_index_ = std::min(durable_index_, entry.index);
         if (in_flight_ != nullptr)
             in_flight_->end_index_ = std::min(in_flight_->end_index_, entry.index);
-        end_note(note);
+        write_pending_manifest(pending);
     });
 }
 
@@ -398,7 +398,8 @@ void SegmentedLog::finish() {
     }
     sync_now();
     preallocated_files_->close();
-    if (aside_.file != nullptr) env_->discard(std::exchange(aside_, Aside{}).path);
+    if (temp_manifest_.file != nullptr)
+        env_->discard(std::exchange(temp_manifest_, TempManifest{}).path);
     while (obsolete_files_->any()) {
         try {
             obsolete_files_->remove(obsolete_files_at_once);

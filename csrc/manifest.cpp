@@ -156,28 +156,28 @@ Manifest decode_manifest(View bytes, const std::string& path) {
     return manifest;
 }
 
-Aside make_aside(Env& env, const std::string& directory) {
+TempManifest create_temp_manifest(Env& env, const std::string& directory) {
     Uuid uuid{};
     env.random(MutableView(uuid));
-    Aside aside{spare_path(directory, uuid), nullptr};
-    aside.file = env.create(aside.path);
-    return aside;
+    TempManifest temp{spare_path(directory, uuid), nullptr};
+    temp.file = env.create(temp.path);
+    return temp;
 }
 
-void replace_manifest(Env& env, const std::string& path, Directory& directory, Aside& aside,
+void replace_manifest(Env& env, const std::string& path, Directory& directory, TempManifest& temp,
                       View bytes) {
-    if (aside.file == nullptr) aside = make_aside(env, parent_of(path));
+    if (temp.file == nullptr) temp = create_temp_manifest(env, parent_of(path));
     or_undo(
         [&] {
-            aside.file->pwrite(0, bytes);
-            aside.file->fsync();
-            env.rename(aside.path, path);
+            temp.file->pwrite(0, bytes);
+            temp.file->fsync();
+            env.rename(temp.path, path);
         },
         [&] {  // its bytes are written once: the next call creates another
-            env.discard(aside.path);
-            aside.file.reset();
+            env.discard(temp.path);
+            temp.file.reset();
         });
-    aside.file.reset();
+    temp.file.reset();
     directory.sync();
 }
 

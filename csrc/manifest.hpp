@@ -43,24 +43,24 @@ Manifest decode_manifest(View bytes, const std::string& path);
 
 // The file of the next manifest. It is created before the log changes, so that the sync which
 // makes the change durable needs no further file.
-struct Aside {
+struct TempManifest {
     std::string path;
     std::shared_ptr<File> file;
 };
 // Creates such a file. Its name is that of a spare, which recovery deletes. ResourceError,
 // DiskFullError.
-Aside make_aside(Env& env, const std::string& directory);
-// Writes `bytes` into the file of `aside`, which is created if there is none, syncs it, renames it
+TempManifest create_temp_manifest(Env& env, const std::string& directory);
+// Writes `bytes` into the file of `temp`, which is created if there is none, syncs it, renames it
 // to the manifest, and syncs `directory`. After a ResourceError the old manifest is in place, and
 // the call may be repeated.
-void replace_manifest(Env& env, const std::string& path, Directory& directory, Aside& aside,
+void replace_manifest(Env& env, const std::string& path, Directory& directory, TempManifest& temp,
                       View bytes);
 
 std::string manifest_path(const std::string& directory);
 std::string segment_path(const std::string& directory, std::uint64_t id, std::uint32_t version);
 std::string index_path(const std::string& directory, std::uint64_t id, std::uint32_t version);
-// A pending manifest (see SegmentedLog::begin_note), which need not be durable: there is one file
-// per generation, and none is ever replaced.
+// A pending manifest (see SegmentedLog::create_pending_manifest), which need not be durable: there
+// is one file per generation, and none is ever replaced.
 std::string pending_path(const std::string& directory, std::uint64_t generation);
 std::string spare_path(const std::string& directory, const Uuid& uuid);
 

@@ -14,12 +14,12 @@ public:
     // Returns `size` bytes at `offset`; fewer only at the end of the file. Reads ahead, up to
     // `limit`, while each read begins about where the last one ended.
     Block at(File& file, std::uint64_t offset, std::size_t size, std::uint64_t limit) {
-        const bool goes_on = offset >= end_ && offset - end_ <= gap_max;
+        const bool is_sequential = offset >= end_ && offset - end_ <= gap_max;
         end_ = offset + size;
         if (size > ahead_max) return file.read(offset, size);
         if (offset >= base_ && end_ <= base_ + block_.bytes.size())
             return block_.part(static_cast<std::size_t>(offset - base_), size);
-        ahead_ = goes_on ? std::min(std::max(ahead_ * 2, ahead_min), ahead_max) : 0;
+        ahead_ = is_sequential ? std::min(std::max(ahead_ * 2, ahead_min), ahead_max) : 0;
         if (ahead_ <= size || limit < end_) return file.read(offset, size);
         block_ = Block{};
         base_ = offset;

@@ -122,7 +122,7 @@ private:
         } catch (const NotFoundError&) {
             // A writer in another process made this manifest durable meanwhile: start again.
             if (options_.read_only && !env_->exists(path))
-                throw CorruptError("manifest " + path + " went while it was read", path, 0);
+                throw CorruptError("manifest " + path + " was deleted while it was read", path, 0);
         }
         scans_.clear();
         return false;
@@ -231,9 +231,9 @@ private:
     }
 
     void reopen_tail() {
-        const bool goes_on = out_.tail != nullptr && out_.report.clean &&
-                             out_.tail->has_room_for_marks(marks_of_a_run);
-        if (!goes_on) return start_fresh_tail();
+        const bool can_reuse = out_.tail != nullptr && out_.report.clean &&
+                               out_.tail->has_room_for_marks(marks_of_a_run);
+        if (!can_reuse) return start_fresh_tail();
         // This mark ends the effect of the close mark: from here on the log counts as not closed.
         // It need not be synced: if a power loss loses it, everything that can be read is durable.
         out_.tail->mark(mark_flag_idle, out_.tail->last_index());

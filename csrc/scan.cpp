@@ -52,7 +52,7 @@ public:
 
     // C6: searches the bytes behind the last good record for a mark which says that they were
     // durable; CorruptError then.
-    void judge() {
+    void check_torn_tail() {
         const std::uint64_t from = out_.end_offset;
         std::uint64_t last_used = from;
         for (std::uint64_t page = from; page < limit_; page += page_bytes) {
@@ -65,7 +65,7 @@ public:
             for (std::size_t i = kind_at % 8; i < bytes.size(); i += 8)
                 if (bytes[i] == static_cast<std::uint8_t>(Kind::mark) &&
                     page + i >= from + kind_at)
-                    convict_by(page + i - kind_at);
+                    check_mark(page + i - kind_at);
         }
         out_.torn_bytes = last_used - from;
     }
@@ -77,7 +77,8 @@ private:
         return i - 1;
     }
 
-    void convict_by(std::uint64_t offset) {
+    // CorruptError if there is a mark at `offset` which says that the bad record was durable.
+    void check_mark(std::uint64_t offset) {
         // Not `reader_`, since the caller uses a view of its bytes.
         const View bytes = marks_.at(offset, mark_size);
         Mark mark;
@@ -206,7 +207,7 @@ Scan scan_sealed(File& file, const Row& row, const std::string& path, RewriteThr
 Scan scan_tail(File& file, const Row& row, const std::string& path) {
     Scanner scanner(file, row, path, std::min(file.size(), max_file_size), nullptr);
     scanner.walk();
-    scanner.judge();
+    scanner.check_torn_tail();
     Scan& scan = scanner.result();
     scan.is_closed = scan.is_closed && scan.torn_bytes == 0;
     return std::move(scan);

@@ -42,8 +42,8 @@ private:
     static constexpr std::size_t first_bytes = 4096;
 
     void fill(std::uint64_t offset, std::size_t size) {
-        const bool goes_on = offset >= base_ && offset <= base_ + block_.bytes.size();
-        ahead_ = goes_on ? std::min(ahead_ * 2, read_ahead_bytes_max) : first_bytes;
+        const bool is_sequential = offset >= base_ && offset <= base_ + block_.bytes.size();
+        ahead_ = is_sequential ? std::min(ahead_ * 2, read_ahead_bytes_max) : first_bytes;
         block_ = Block{};  // frees its memory for the next one
         base_ = offset;
         try {

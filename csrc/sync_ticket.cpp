@@ -31,7 +31,7 @@ void SyncTicket::work() {
     if (!manifest_) return;
     handle_->sync();
     log_status_->check();
-    replace_manifest(*env_, manifest_path(directory_), *handle_, aside_, View(*manifest_));
+    replace_manifest(*env_, manifest_path(directory_), *handle_, temp_manifest_, View(*manifest_));
     obsolete_files_->add(std::move(excess_));
 }
 

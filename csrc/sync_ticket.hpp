@@ -68,7 +68,7 @@ private:
     std::vector<Seal> seals_;
     std::unique_ptr<Work> tail_;
     std::optional<Bytes> manifest_;
-    Aside aside_;
+    TempManifest temp_manifest_;
     std::vector<ObsoleteFiles::Excess> excess_;
     std::vector<std::shared_ptr<Segment>> unsynced_;
     std::uint64_t end_index_ = 0;  // a truncation during the sync lowers it (C6)

@@ -44,9 +44,9 @@ def test_a_directory_is_relative_to_its_file(
     written(tmp_path, '[storage]\ndirectory = "data"\n')
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    found = Storage.from_toml("../copycat.toml").directory
-    assert Path(found).is_absolute()
-    assert Path(found).resolve() == tmp_path.resolve() / "data"
+    directory = Storage.from_toml("../copycat.toml").directory
+    assert Path(directory).is_absolute()
+    assert Path(directory).resolve() == tmp_path.resolve() / "data"
 
 
 @pytest.mark.parametrize(

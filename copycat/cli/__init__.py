@@ -29,15 +29,16 @@ What happens when a command runs
 imports the module of the command and runs it. An error of this library is printed as
 `error[code]: message` with its hint and the page that explains it. The exit code is 0 for success,
 1 for a failure, 2 for wrong usage or settings, 3 when the cluster has no leader, 4 when a
-verification found damage, and 130 after an interrupt. Data goes to stdout, and messages for a
-person go to stderr, so the output of a command can be piped.
+verification found damage, and 130 after an interrupt. Data is written to stdout,
+and messages for a person to stderr, so the output of a command can be piped.
 
 What it promises
 ----------------
 The tools that only read need no lock: they can look at a log while a member writes to it, and
-`copycat log tail --follow` goes on as the log grows. Output for programs (`--json`) has the same
-fields in every run. Text that comes from a log or from the network is escaped before it reaches a
-terminal. The output is tested (`tests/cli`), and docs/reference/cli.md lists every option.
+`copycat log tail --follow` prints new entries as the log grows. Output for programs (`--json`) has
+the same fields in every run. Text that comes from a log or from the network is escaped before it
+reaches a terminal. The output is tested (`tests/cli`), and docs/reference/cli.md lists every
+option.
 
 What it never does
 ------------------

@@ -70,8 +70,8 @@ def _refuse_member(directory: str) -> None:
         refuse_member_directory(Env(), directory)
     except WrongDirectoryError as cause:
         raise WrongDirectoryError(
-            f"{directory} is the directory of a cluster member, whose server compacts the log",
-            hint="call it on the running server: await server.compact(Compaction.MAJOR)",
+            f"{directory} belongs to a member of a cluster, which compacts its own log",
+            hint="compact by hand in the running server: await server.compact(Compaction.MAJOR)",
             path=directory,
         ) from cause
 

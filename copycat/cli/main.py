@@ -37,7 +37,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 99}
 
 
 class _Tree(click.Group):
-    """The root of the tree: when the reader of the output ends early, that is no failure."""
+    """The root of the commands: exits with 0 when the program that reads the output has ended."""
 
     def make_context(self, *arguments: Any, **extra: Any) -> click.Context:
         """As `Group.make_context`, which prints the output of `--help` and `--version`."""
@@ -68,8 +68,8 @@ class _Tree(click.Group):
 def tree() -> None:
     """A durable log and a replicated state machine that you import.
 
-    Data goes to stdout, messages to stderr. Exit codes: 0 success, 1 failure, 2 wrong usage or
-    configuration, 3 no leader or no quorum (try again), 4 verification found damage, 5 refused
+    Data is written to stdout, messages to stderr. Exit codes: 0 success, 1 failure, 2 wrong usage
+    or configuration, 3 no leader or no quorum (try again), 4 verification found damage, 5 refused
     because it is not safe, 130 interrupted.
     """
 
@@ -78,12 +78,12 @@ def tree() -> None:
 @click.option(
     "--file",
     type=PathOption(path_type=Path, exists=True, dir_okay=False),
-    help="Use the lines of this file as commands, and not those of the standard library.",
+    help="Use the lines of this file as commands, instead of lines of the standard library.",
 )
 @click.option(
     "--directory",
     type=click.Path(path_type=Path),
-    help="A new directory for the members, which is not deleted at the end.",
+    help="A new directory for the members' files; it is not deleted at the end.",
 )
 @click.option(
     "--in-flight",
@@ -96,7 +96,7 @@ def tree() -> None:
 def demo(**options: Any) -> None:
     """Run three members, kill the leader half-way, and prove that no acknowledged line is lost.
 
-    Each command is a line of text, by default of the .py files of this Python's standard library.
+    Each command is a line of text; by default the lines are those of Python's standard library.
     The proof reads the directories of all three members.
     """
     from copycat.cli.demo.app import DemoOptions, run_demo
@@ -113,7 +113,7 @@ def demo(**options: Any) -> None:
     "members",
     multiple=True,
     metavar="HOST:PORT",
-    help="A founding member; give the option once for each.",
+    help="The address of a founding member; give the option once per member.",
 )
 @click.option(
     "--join",
@@ -133,13 +133,13 @@ def demo(**options: Any) -> None:
 @click.option(
     "--directory",
     type=PathOption(file_okay=False),
-    help="The directory of this member; created if it is missing.  [default: that of --config, or"
-    " ./copycat-data]",
+    help="The directory of this member; created if it is missing.  [default: the directory that"
+    " --config names, or ./copycat-data]",
 )
 @click.option(
     "--config",
     type=PathOption(exists=True, dir_okay=False),
-    help="A TOML file with a table [storage], as copycat tune writes it.",
+    help="A TOML file with settings in a table [storage]; copycat tune writes such a file.",
 )
 @click.option(
     "--cluster-name", default="copycat", show_default=True, help="The name of the cluster."
@@ -147,31 +147,35 @@ def demo(**options: Any) -> None:
 @click.option(
     "--bind",
     metavar="HOST:PORT",
-    help="Listen on this address instead of ADDRESS, as 0.0.0.0:8700.",
+    help="Listen on this address instead of ADDRESS, for example 0.0.0.0:8700.",
 )
 @click.option(
     "--insecure",
     is_flag=True,
     help="Allow unencrypted connections from other machines, on a network that you trust.",
 )
-@click.option("--keep-log", is_flag=True, help="Take no snapshots, and compact nothing.")
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print state changes as JSON, one document a line."
+    "--keep-log",
+    is_flag=True,
+    help="Take no snapshots and compact nothing, so that the log keeps every entry.",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print state changes as JSON, one document per line."
 )
 @click.option(
     "--log-level",
     default="info",
     show_default=True,
     type=click.Choice(LEVELS),
-    help="Log to stderr from this level upwards.",
+    help="Log messages of this level and above to stderr.",
 )
 @click.option("--parent", type=int, default=None, hidden=True)
 def serve(**options: Any) -> None:
     """Run one member on ADDRESS (HOST:PORT) until SIGTERM, SIGINT or SIGHUP.
 
-    The signal closes the log cleanly. The first start needs the same --member list on all
-    founding members; the list may contain ADDRESS itself. With --join the first start needs an
-    empty directory. A later start goes on as the member that the directory says.
+    After the signal the member closes its log and exits. At the first start, give all founding
+    members the same --member list; the list may contain ADDRESS itself. With --join, the first
+    start needs an empty directory. At a later start the directory says which member this is.
     """
     from copycat.cli.serve import ServeOptions, run_serve, storage_of
 
@@ -181,7 +185,7 @@ def serve(**options: Any) -> None:
     raise click.exceptions.Exit(run_serve(ServeOptions(**options)))
 
 
-@tree.command(short_help="Discard what a stopped member cannot read. It can lose data.")
+@tree.command(short_help="Discard entries that a stopped member cannot read. This can lose data.")
 @click.argument("directory", type=click.Path(exists=True, file_okay=False))
 @click.option(
     "--accept-loss-from",
@@ -193,38 +197,39 @@ def serve(**options: Any) -> None:
     "--accept-unsynced-loss",
     "unsynced",
     is_flag=True,
-    help="Let the member vote although entries that it acknowledged before a sync may be missing.",
+    help="Let the member vote although entries that it acknowledged before they were synced may be"
+    " missing.",
 )
 @click.option(
     "--accept-missing-entries",
     "missing",
     is_flag=True,
-    help="Let the member vote without the entries that it lost and no other member can send.",
+    help="Let the member vote although it lost entries that no other member can send.",
 )
 @click.option(
     "--skip-entry",
     "skip",
     type=click.IntRange(1),
     metavar="INDEX",
-    help="Do not call the state machine's code for this entry, which stops every member.",
+    help="Never call the state machine's code for this entry, because it stops every member.",
 )
 @click.option(
     "--cluster-name",
     default="",
-    help="The name of the cluster, which confirms that this is the right directory.",
+    help="The name of the cluster, to confirm that this is the right directory.",
 )
 @click.option(
     "--yes",
     is_flag=True,
-    help="Make the change. Without this option the command only shows what would be lost.",
+    help="Make the change. Without --yes the command only shows what would be lost.",
 )
 def recover(directory: str, **options: Any) -> None:
-    """Discard entries in a stopped member's DIRECTORY that cannot be read. It can lose data.
+    """Discard entries in a stopped member's DIRECTORY that cannot be read. This can lose data.
 
     `copycat log verify` names the first entry that cannot be read. The damaged log is kept beside
-    the new one. In a cluster with other members, start this member instead: it fetches the lost
-    entries from them. After entries were discarded by hand, the others do not accept it as a
-    voter. An entry must be skipped on every member, while all of them are stopped.
+    the new one. If the cluster has other members, start this member instead: it fetches the lost
+    entries from them. After you discarded entries, the other members do not let this member vote.
+    To skip an entry, stop all members and run this command for each of them.
     """
     from copycat.cli.recover import run_recover
 
@@ -238,26 +243,27 @@ tree.add_command(cluster)
 @tree.command()
 @click.argument("directory", type=click.Path(exists=True, file_okay=False))
 @click.option(
-    "--major", is_flag=True, help="Rewrite all of the log but its last segment, in order."
+    "--major", is_flag=True, help="Rewrite all segments except the newest one, in order."
 )
 @click.option(
     "--segment-size",
     "size",
     metavar="SIZE",
-    help="Merge segments up to this size, as 32MiB.  [default: the size limit of the newest"
-    " segment]",
+    help="Merge segments up to this size, for example 32MiB.  [default: the size limit of the"
+    " newest segment]",
 )
 @click.option(
     "--compression",
     type=click.Choice(["lz4", "none"]),
-    help="Compression of the new segments.  [default: lz4 if a segment has it already, else none]",
+    help="Compression of the new segments.  [default: lz4 if a segment is compressed already, else"
+    " none]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def compact(directory: str, **options: Any) -> None:
     """Compact the bare log in DIRECTORY while no process has it open.
 
-    Only the process that released entries can delete them; this command merges the small
-    segments that earlier runs left. The log of a member is compacted by its server.
+    This command merges small segments. It deletes no entries: only the process that released
+    entries can delete them. A member compacts its own log, so its directory is refused.
     """
     from copycat.cli.compact import run_compact
 
@@ -271,35 +277,40 @@ def compact(directory: str, **options: Any) -> None:
     default=60.0,
     show_default=True,
     type=click.FloatRange(1, 86400),
-    help="About how long to measure.",
+    help="About how many seconds to measure.",
 )
 @click.option(
     "--space",
     default="1GiB",
     show_default=True,
-    help="How much of the disk to use at most; at least 64MiB.",
+    help="The most that the files may take on the disk; 64MiB or more.",
 )
 @click.option(
-    "--entry-size", default="256", show_default=True, help="The size of an entry in bytes."
+    "--entry-size",
+    default="256",
+    show_default=True,
+    help="The size of each entry, in bytes or for example 4KiB.",
 )
 @click.option(
     "--output",
     default="./copycat-tune",
     show_default=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where to write the three files.",
+    help="The directory for the three result files.",
 )
 @click.option(
-    "--html/--no-html", default=True, help="Also write a page with plots; needs matplotlib."
+    "--html/--no-html",
+    default=True,
+    help="Whether to write a page with plots, which needs matplotlib.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors on stderr.")
 def tune(**options: Any) -> None:
     """Measure settings on the disk of DIRECTORY, and say which to use.
 
-    The measurements use a folder of their own in DIRECTORY, which is deleted afterwards. The
-    results are written to --output as settings.toml, tune.json and tune.html, and replace those of
-    an earlier run.
+    The measurements use a new folder in DIRECTORY, which is deleted afterwards. The results are
+    written to --output as settings.toml, tune.json and tune.html, and replace those of an earlier
+    run.
     """
     from copycat.cli.tune.app import TuneOptions, run_tune
     from copycat.sizes import parse_size

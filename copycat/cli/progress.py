@@ -31,7 +31,7 @@ def progress(words: str, total: int) -> Iterator[tuple[Progress, Callable[[str],
         if now - shown >= _LINE_EVERY_S or done == total:
             shown = now
             rate = done / max(now - started, 1e-9)
-            say(f"{words}: {done:,} of {total:,} ({done / total:.0%}), {rate:,.0f} a second")
+            say(f"{words}: {done:,} of {total:,} ({done / total:.0%}), {rate:,.0f} per second")
 
     yield advance, say
 

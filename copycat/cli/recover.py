@@ -42,7 +42,7 @@ def run_recover(
         raise ConfigurationError(
             "give one of --accept-loss-from INDEX, --accept-unsynced-loss,"
             " --accept-missing-entries and --skip-entry INDEX",
-            hint=f"copycat log verify {directory} names what cannot be read",
+            hint=f"copycat log verify {directory} says which entries cannot be read",
         )
     if yes and not cluster_name:
         raise ConfigurationError(
@@ -74,7 +74,7 @@ def _accept(env: Env, directory: str, cluster_name: str, *, missing: bool, yes: 
     option = "--accept-missing-entries" if missing else "--accept-unsynced-loss"
     if yes:
         (accept_lost_entries if missing else accept_unsynced_loss)(env, directory, cluster_name)
-        print(f"{directory}: it votes with what it has; commands may be lost")
+        print(f"{directory}: this member votes with the entries that it has; commands may be lost")
         return 0
     what = "lost to damage are missing here" if missing else "not synced may be missing here"
     print(f"{directory}: entries that were acknowledged and {what}")
@@ -101,14 +101,14 @@ def _skip(env: Env, directory: str, index: int, cluster_name: str, *, yes: bool)
         print(line)
     print(
         "the state machine's code is not called for this entry: a command in it gets an error as"
-        " its result, and no callback is called. A client that got another result before got a"
-        " wrong one"
+        " its result, and no callback is called. If a client got another result before, that"
+        " result is wrong now"
     )
     return _print_command(directory, f"--skip-entry {index}")
 
 
 def _print_command(directory: str, option: str) -> int:
-    print(f"nothing was changed. To do it: copycat recover {directory} {option}", end="")
+    print(f"nothing was changed. To make the change: copycat recover {directory} {option}", end="")
     print(" --cluster-name NAME --yes")
     return 1
 
@@ -138,6 +138,6 @@ def _as_text(recovery: RecoveryPlan) -> str:
     if len(recovery.members) > 1:
         lines.append(
             "this cluster has other members: start this member, and it fetches the lost entries."
-            " After entries were discarded by hand, the others do not accept it as a voter"
+            " After you discarded entries, the other members do not let this member vote"
         )
     return "\n".join(lines)

@@ -26,7 +26,7 @@ Its objects
 The loop that drives it
 -----------------------
     address, delay = selector.next()       # which server, and how long to wait before
-    connection = open(address)             # register once, then go on with the same session
+    connection = open(address)             # register once, then continue with the same session
     frames = session.outgoing(now_ms)      # commands, queries and a keep-alive that are due
     session.received(message, now_ms)      # an answer: its commands are deleted from the outbox
     finished = session.take_finished()     # futures to complete, in the order of submission

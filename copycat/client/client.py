@@ -292,7 +292,6 @@ class CopycatClient:
         driver = self._ready()
         session = driver.session
         encoded = encode_operation(operation, self._options.max_entry_size)
-        session.check_room(1, len(encoded))
         wait = None if timeout is None else _timeout_seconds(timeout)
         deadline_ms = driver.deadline_ms() if timeout is None else FOREVER_MS
         future: OperationFuture[R] = OperationFuture(loop=driver.loop)
@@ -310,7 +309,8 @@ class CopycatClient:
             future.ticket = session.submit(future, operation, encoded, deadline_ms)
         if wait is not None:
             _arm(driver, future, wait)
-        driver.schedule()
+        if not driver.is_send_scheduled:
+            driver.schedule()
         return future
 
     def submit_many(
@@ -327,7 +327,6 @@ class CopycatClient:
         commands = commands_of(operations)
         limit = self._options.max_entry_size
         encoded = [encode_operation(operation, limit) for operation in commands]
-        driver.session.check_room(len(encoded), sum(map(len, encoded)))
         wait = None if timeout is None else _timeout_seconds(timeout)
         deadline_ms = driver.deadline_ms() if timeout is None else FOREVER_MS
         future: OperationFuture[list[R]] = OperationFuture(loop=driver.loop)
@@ -346,7 +345,8 @@ class CopycatClient:
             self._guard.check(f"client {self._options.client_id}")
 
     def _ready(self) -> SessionDriver:
-        self._check_fork()
+        if self._guard.is_child:
+            self._check_fork()
         driver = self._driver
         if driver is None or driver.has_ended or driver.session.phase is SessionPhase.CLOSED:
             known = self._end_reason if driver is None else (driver.end_reason, driver.end_hint)
@@ -354,7 +354,12 @@ class CopycatClient:
                 f"client {self._options.client_id} has no session: {known[0]}",
                 hint=known[1] or "await client.connect() first, or use `async with`",
             )
-        _check_loop(driver)
+        try:
+            is_in_its_loop = asyncio.get_running_loop() is driver.loop
+        except RuntimeError:
+            is_in_its_loop = False
+        if not is_in_its_loop:  # `_check_loop` is called only when it raises
+            _check_loop(driver)
         return driver
 
 
@@ -392,7 +397,7 @@ def _check_loop(driver: SessionDriver) -> None:
             else "the client belongs to another event loop"
         )
         raise ConfigurationError(
-            f"{where}: a client is used in the event loop that connected it",
+            f"{where}: a client works only in the event loop that connected it",
             hint="use copycat.blocking.CopycatClient in threads and in code without a loop",
         )
 

@@ -1,6 +1,6 @@
 """Asks any member about the members of its cluster, over the network and without a session.
 
-Each request goes to one of the addresses, and that member passes it on to its leader. A request
+Each request is sent to one of the addresses, and that member passes it on to its leader. A request
 whose answer was lost is sent again to the next address: what holds already is success.
 """
 
@@ -127,7 +127,7 @@ class ClusterConnection:
                 return connection
             connection.close("another member is asked")
         async with asyncio.timeout(SILENCE_S):
-            connection = await Connection.open(address, self._received)
+            connection = await Connection.open(address, self._received, _ignore)
         connection.lost.add_done_callback(partial(self._lost, connection))
         self._connection = connection
         return connection
@@ -160,3 +160,7 @@ class ClusterConnection:
         if self._connection is not None:
             self._connection.close("it was closed")
             self._connection = None
+
+
+def _ignore() -> None:
+    """A socket that was full takes bytes again: requests are small, and none waits for that."""

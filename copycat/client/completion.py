@@ -9,7 +9,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
+
+import msgspec
 
 from copycat.errors import CopycatError
 
@@ -31,8 +33,11 @@ FailureFactory = Callable[[tuple[object, ...], tuple[object, ...], bool], Copyca
 outcome is unknown; all commands that were never sent; whether this one is among the former."""
 
 
-class Finished(NamedTuple):
+class Finished(msgspec.Struct, frozen=True, gc=False):
     """A future and what it is to be completed with.
+
+    The garbage collector does not look at it (`gc=False`): that of a command is deleted in the
+    turn in which it was made, that of a query when the query completes.
 
     future: None when nobody waits. value: the result, or the exception if `failed`.
     """
@@ -101,7 +106,8 @@ class Completion:
         self._ready: list[Any] = []
         self._completed = 0
         self._refused: dict[int, CopycatError] = {}
-        self._finished: list[Finished] = []
+        self.finished: list[Finished] = []
+        """The futures to complete that were added since `take_finished`; always the same list."""
         self.deadline_ms = FOREVER_MS
         """No call has a timeout earlier than this."""
 
@@ -160,13 +166,13 @@ class Completion:
             finished = Finished(call.future, value, isinstance(value, CopycatError))
         else:
             finished = _finish_many(call.future, [*call.results, *results])
-        self._finished.append(finished)
+        self.finished.append(finished)
         call.future, call.deadline_ms = None, FOREVER_MS
         return True
 
     def fail(self, call: Call, error: CopycatError) -> None:
         """Fail a call; commands of it that were sent keep their sequences."""
-        self._finished.append(Finished(call.future, error, failed=True))
+        self.finished.append(Finished(call.future, error, failed=True))
         call.future, call.deadline_ms = None, FOREVER_MS
 
     def drop(self, last_attempted: int) -> list[int]:
@@ -202,7 +208,7 @@ class Completion:
         """Store the result of a query; it completes when everything before it has."""
         query.finished = finished
         if query.overtakes and finished.future is not None:
-            self._finished.append(finished)
+            self.finished.append(finished)
             query.finished = Finished(None, None, failed=False)
         self.advance()
 
@@ -213,7 +219,8 @@ class Completion:
 
     def take_finished(self) -> list[Finished]:
         """The futures to complete that were added since the last call, in order."""
-        finished, self._finished = self._finished, []
+        finished = self.finished.copy()
+        self.finished.clear()
         return finished
 
     def advance(self) -> None:
@@ -227,24 +234,26 @@ class Completion:
                     if query.finished is None:
                         return
                     self._queries.popleft()
-                    self._finished.append(query.finished)
+                    self.finished.append(query.finished)
                     continue
             if count == 0:
                 return
             results, self._ready = self._ready[:count], self._ready[count:]
-            self._replace_refused(results, self._completed + 1)
-            for sequence in [s for s in self._refused if s <= self._completed + count]:
-                del self._refused[sequence]
+            if self._refused:
+                self._replace_refused(results, self._completed + 1)
+                for sequence in [s for s in self._refused if s <= self._completed + count]:
+                    del self._refused[sequence]
             self._complete(results)
             self._completed += count
 
     def _complete(self, results: list[Any]) -> None:
-        calls, finished, at = self._calls, self._finished, 0
+        calls, finished, at = self._calls, self.finished, 0
         while at < len(results):
             call = calls[0]
             if call.results is None:
                 value = results[at]
                 finished.append(Finished(call.future, value, isinstance(value, CopycatError)))
+                call.future = None  # which has the call as its ticket: no cycle for the collector
                 calls.popleft()
                 at += 1
                 continue
@@ -254,6 +263,7 @@ class Completion:
             if len(call.results) == call.count:
                 calls.popleft()
                 finished.append(_finish_many(call.future, call.results))
+                call.future = None
 
     def _replace_refused(self, results: list[Any], first: int) -> None:
         """Replace results of refused commands by their errors; `results` begins at sequence
@@ -298,8 +308,8 @@ class Completion:
         for call in self._calls:
             unknown, _ = self.outcomes(call, last_answered, last_attempted)
             error = failure_factory(*lists, bool(unknown))
-            self._finished.append(Finished(call.future, error, failed=True))
-        self._finished += [query.finished for query in self._queries if query.finished]
+            self.finished.append(Finished(call.future, error, failed=True))
+        self.finished += [query.finished for query in self._queries if query.finished]
         self._calls.clear()
         self._queries.clear()
 
@@ -316,7 +326,7 @@ def _finish_many(future: Any, results: list[Any]) -> Finished:
 def split_overdue(waiting: Iterable[_Timed], now_ms: int) -> tuple[list[_Timed], int]:
     """Those whose deadline has passed, in order, and the deadline of the next one.
 
-    Deadlines other than FOREVER_MS never go back in `waiting`.
+    Deadlines other than FOREVER_MS never decrease along `waiting`.
     """
     overdue: list[_Timed] = []
     for each in waiting:

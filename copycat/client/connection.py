@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Self, cast
 
 from copycat.config import Address
@@ -19,17 +20,23 @@ CLOSED = "the connection was closed"
 class Connection(asyncio.BufferedProtocol):
     """A connection to one server.
 
-    on_frames: called with all frames that one read completed. `lost`: a future that is done when
-    the connection is closed.
+    on_frames: called with all frames that one read completed (`SessionDriver.on_frames`).
+    on_writable: called when a socket that was full takes bytes again. `lost`: a future that is
+    done when the connection is closed.
     """
 
-    def __init__(self, address: str, on_frames: Callable[[list[Frame]], None]) -> None:
+    def __init__(
+        self,
+        address: str,
+        on_frames: Callable[[list[Frame]], None],
+        on_writable: Callable[[], None],
+    ) -> None:
         self.address = address
         self._on_frames = on_frames
+        self._on_writable = on_writable
         self._frames = FrameBuffer(PEER_LIMIT, PEER_LIMIT)
         self._transport: asyncio.Transport | None = None
         self._writes: WriteBuffer | None = None
-        self.on_writable: Callable[[], None] = lambda: None
         self.is_paused = False
         self.reason = CLOSED
         self.is_protocol_violated = False
@@ -37,12 +44,18 @@ class Connection(asyncio.BufferedProtocol):
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @classmethod
-    async def open(cls, address: str, on_frames: Callable[[list[Frame]], None]) -> Self:
+    async def open(
+        cls,
+        address: str,
+        on_frames: Callable[[list[Frame]], None],
+        on_writable: Callable[[], None],
+    ) -> Self:
         """Connect to `address`. DialError says why that failed."""
         sock = await dial(Address.parse(address))
         loop = asyncio.get_running_loop()
+        made = partial(cls, address, on_frames, on_writable)
         try:
-            _, protocol = await loop.create_connection(lambda: cls(address, on_frames), sock=sock)
+            _, protocol = await loop.create_connection(made, sock=sock)
         except BaseException:
             sock.close()
             raise
@@ -92,7 +105,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self.is_paused = False
-        self.on_writable()
+        self._on_writable()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:

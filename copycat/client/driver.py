@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from copycat.client.completion import FOREVER_MS, Call
 from copycat.client.connection import CLOSED, Connection
@@ -52,8 +53,8 @@ _RECOVER = "await client.recover() opens a new session"
 _EXPIRED = SessionExpiredError.default_hint
 _EXPIRED_HINTS = {
     RecoveryStrategy.CLOSE: f'{_RECOVER}; recovery_strategy="recover" does so by itself',
-    RecoveryStrategy.RECOVER: "a new session is opened by itself; read the state before you repeat"
-    " what is pending",
+    RecoveryStrategy.RECOVER: "the client opens a new session by itself; read the state before you"
+    " repeat pending operations",
 }
 
 
@@ -93,8 +94,11 @@ class SessionDriver:
         self._connection: Connection | None = None
         self._registering: asyncio.Future[None] | None = None
         self._close_request: tuple[int, asyncio.Future[None]] | None = None
-        self._send_is_scheduled = False
+        self.is_send_scheduled = False
+        """Whether this turn of the loop ends with a send."""
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_ms = FOREVER_MS
+        """When the timer fires; FOREVER_MS while there is none."""
         self._instance = secrets.randbits(64)
         self._registrations = 0
         self._cluster_name = options.cluster_name
@@ -158,23 +162,25 @@ class SessionDriver:
 
     def schedule(self) -> None:
         """Have what was submitted sent at the end of this turn of the loop."""
-        if not self._send_is_scheduled:
-            self._send_is_scheduled = True
+        if not self.is_send_scheduled:
+            self.is_send_scheduled = True
             self.loop.call_soon(self._send_outgoing)
 
     def _send_outgoing(self) -> None:
         """Fail what is overdue, send what is due, and set the timer for the next time."""
-        self._send_is_scheduled = False
+        self.is_send_scheduled = False
         connection, session = self._connection, self.session
         if session.phase is SessionPhase.CLOSED:
             return
         now_ms = _now_ms()
-        if now_ms >= session.give_up_ms:
+        deadline_ms = session.give_up_ms
+        if now_ms >= deadline_ms:
             session.give_up_overdue(now_ms, self._default_timeout_ms, self._report())
+            deadline_ms = session.give_up_ms
         is_full = connection is not None and connection.is_paused
         messages = session.outgoing(now_ms, is_full=is_full)
-        self.complete()
-        deadline_ms = session.give_up_ms
+        if session.finished:
+            self.complete()
         if connection is not None and session.phase is SessionPhase.OPEN:
             if messages:
                 connection.write([encode_client(message) for message in messages])
@@ -183,7 +189,7 @@ class SessionDriver:
             elif not session.is_confirmed:
                 self._on_state(ClientState.SUSPENDED)
             deadline_ms = min(deadline_ms, session.deadline_ms(is_full=is_full))
-        if deadline_ms < FOREVER_MS:
+        if deadline_ms < self._timer_ms:  # else the timer fires early, and is then set again
             self._arm(deadline_ms)
 
     def _switch_server(self, connection: Connection) -> None:
@@ -194,27 +200,26 @@ class SessionDriver:
         connection.close(f"it cannot serve this session now: {text}")
 
     def _arm(self, deadline_ms: int) -> None:
-        delay = max(0, deadline_ms - _now_ms()) / 1000
-        when = self.loop.time() + delay
         if self._timer is not None:
-            if self._timer.when() <= when:
-                return  # it fires early, and is then set again
             self._timer.cancel()
-        self._timer = self.loop.call_at(when, self._on_timer)
+        delay = max(0, deadline_ms - _now_ms()) / 1000
+        self._timer_ms = deadline_ms
+        self._timer = self.loop.call_later(delay, self._on_timer)
 
     def _on_timer(self) -> None:
-        self._timer = None
+        self._timer, self._timer_ms = None, FOREVER_MS
         self._send_outgoing()
 
     def complete(self) -> None:
         """Complete the futures whose results are known."""
-        for future, value, failed in self.session.take_finished():
+        for finished in self.session.take_finished():
+            future: asyncio.Future[Any] | None = finished.future
             if future is None or future.done():
                 continue
-            if failed:
-                future.set_exception(value)
+            if finished.failed:
+                future.set_exception(finished.value)
             else:
-                future.set_result(value)
+                future.set_result(finished.value)
 
     async def close_session(self) -> None:
         """Ask the cluster to close the session, and wait up to CLOSE_S for the answer."""
@@ -243,7 +248,7 @@ class SessionDriver:
             self.opened.exception()  # retrieved here, since perhaps nobody waits for it
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+            self._timer, self._timer_ms = None, FOREVER_MS
         self._on_state(ClientState.CLOSED)
 
     # --- the connection ----------------------------------------------------------------------
@@ -313,9 +318,8 @@ class SessionDriver:
     async def _serve(self, address: str) -> None:
         """Use the server at `address` until the connection ends; raises when no session is
         opened."""
-        connection = await Connection.open(address, self._on_frames)
+        connection = await Connection.open(address, self.on_frames, self._send_outgoing)
         self._connection = connection
-        connection.on_writable = self._send_outgoing
         if self.session.phase is SessionPhase.WAITING:
             await self._register(connection)
         else:
@@ -361,10 +365,10 @@ class SessionDriver:
         connection, self._connection = self._connection, None
         if connection is not None:
             self.session.disconnected()
-            connection.on_writable = lambda: None
             connection.close(reason)
 
-    def _on_frames(self, frames: list[Frame]) -> None:
+    def on_frames(self, frames: list[Frame]) -> None:
+        """The frames of one read of the connection."""
         now_ms, session = _now_ms(), self.session
         for frame in frames:
             message = decode_server(frame)

@@ -113,7 +113,7 @@ class BlockingFuture(Future[R]):
         """Keeps the client alive while this future exists."""
 
     def result(self, timeout: float | None = None) -> R:
-        """Wait for the result. TimeoutError after `timeout` seconds; the operation goes on."""
+        """Wait for the result. TimeoutError after `timeout` seconds; the operation continues."""
         self._await(timeout)
         return self._reply.result()
 
@@ -207,7 +207,7 @@ class Engine:
         if not self.ended.wait(END_S):
             raise OperationTimeout(
                 f"the client's thread did not end within {END_S:g} s",
-                hint="does a callback of on_state_change block? It runs in that thread",
+                hint="check whether a callback of on_state_change blocks: it runs in that thread",
                 outcome_unknown=False,
             )
         thread = self._thread

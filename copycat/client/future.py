@@ -59,7 +59,7 @@ class OperationFuture(asyncio.Future[R_co], Coroutine[Any, Any, R_co]):  # type:
                 raise StopIteration(self.result())
             raise ConfigurationError(
                 "the result of one submission was given to two tasks",
-                hint="await the first task, or the result itself, as often as you like",
+                hint="await the first task, or this future itself; both may be awaited repeatedly",
             )
         return self._steps.send(value)
 

@@ -11,8 +11,11 @@ from __future__ import annotations
 import sys
 from array import array
 from bisect import bisect_right
+from collections import deque
 from itertools import accumulate
 from typing import Any
+
+import msgspec
 
 from copycat.errors import require
 from copycat.protocol.client import Commands
@@ -28,6 +31,14 @@ WINDOW_NBYTES = 64 << 20
 
 _COMPACT_RATIO = 64
 """Answered commands are deleted from the list when at most so many times as many follow them."""
+
+
+class _SentFrame(msgspec.Struct, frozen=True):
+    """A frame: the `number`th that was sent, with the commands of these sequences."""
+
+    number: int
+    first: int
+    last: int
 
 
 class Outbox:
@@ -48,6 +59,11 @@ class Outbox:
         """The sequence of `_encoded[0]`; answered commands are deleted now and then, many at
         once."""
         self._inflight_nbytes = 0
+        self._frames_sent = 0
+        self._sent_frames: deque[_SentFrame] = deque(maxlen=window_commands)
+        """Frames that were sent on this connection, oldest first, and not answered so far."""
+        self._emptied: dict[int, int] = {}
+        """By the sequence of a command that `empty` emptied: how many frames were sent before."""
         self.nbytes = 0
         """Bytes of all commands that are not answered, sent or not."""
         self.last_answered = 0
@@ -110,7 +126,10 @@ class Outbox:
             len(chunk),
             b"".join([lengths.tobytes(), *chunk]),
         )
-        self.last_sent += len(chunk)
+        self._frames_sent += 1
+        last = self.last_sent + len(chunk)
+        self._sent_frames.append(_SentFrame(self._frames_sent, self.last_sent + 1, last))
+        self.last_sent = last
         self.last_attempted = max(self.last_attempted, self.last_sent)
         self._inflight_nbytes += nbytes
         return frame
@@ -140,6 +159,13 @@ class Outbox:
         self._inflight_nbytes -= nbytes
         self.nbytes -= nbytes + sum(map(len, self._encoded[answered_in_flight:end]))
         self.last_answered = last_sequence
+        while self._sent_frames and self._sent_frames[0].last <= last_sequence:
+            self._sent_frames.popleft()
+        if self._emptied:
+            emptied = self._emptied.items()
+            self._emptied = {
+                sequence: sent for sequence, sent in emptied if sequence > last_sequence
+            }
         self.last_sent = max(self.last_sent, last_sequence)
         if end * _COMPACT_RATIO >= len(self._encoded) - end:
             del self._encoded[:end], self._types[:end]
@@ -155,19 +181,34 @@ class Outbox:
         self._inflight_nbytes = sum(map(len, self._encoded[first:end]))
         return True
 
-    def largest(self) -> tuple[int, int]:
-        """Sequence and bytes of the largest command that was sent and not answered.
+    def connected(self) -> None:
+        """Another connection was opened: no frame that was sent before is answered on it."""
+        self._sent_frames.clear()
+        self.rewind(self.last_answered + 1)
 
-        When a server refuses one of these commands as too large, this one is too large as well.
+    def largest_refused(self, first: int) -> tuple[int, int] | None:
+        """Sequence and bytes of the largest command of a frame that a server refused as too large.
+
+        first: the first sequence of that frame. A server answers frames in the order in which they
+        were sent, so the oldest frame with that first sequence is the one. None when a command of
+        it was emptied after the frame had been sent: the command has failed already.
         """
-        first, end = self.last_answered + 1, self.last_attempted + 1
-        require(
-            first < end,
-            "nothing was sent that could be too large",
-            last_answered=self.last_answered,
-        )
-        sequence = max(range(first, end), key=lambda s: len(self._encoded[s - self._base]))
-        return sequence, len(self._encoded[sequence - self._base])
+        frames = self._sent_frames
+        while frames and frames[0].first != first:
+            frames.popleft()
+        if not frames:
+            return None
+        frame = frames.popleft()
+        unanswered = range(max(first, self.last_answered + 1), frame.last + 1)
+        if not unanswered or any(
+            self._emptied.get(sequence, 0) >= frame.number for sequence in unanswered
+        ):
+            return None
+        sequence = max(unanswered, key=self._nbytes_of)
+        return sequence, self._nbytes_of(sequence)
+
+    def _nbytes_of(self, sequence: int) -> int:
+        return len(self._encoded[sequence - self._base])
 
     def empty(self, sequence: int) -> None:
         """Replace a command that servers refuse by an empty one with the same sequence.
@@ -183,6 +224,7 @@ class Outbox:
         self.rewind(self.last_answered + 1)
         self.nbytes -= len(self._encoded[sequence - self._base])
         self._encoded[sequence - self._base] = b""
+        self._emptied[sequence] = self._frames_sent
 
     def drop(self, sequences: list[int]) -> None:
         """Delete these commands, none of which was ever sent; later ones get lower sequences.

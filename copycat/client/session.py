@@ -54,8 +54,8 @@ SWITCH_AFTER_MS = 2000
 """When a server has known no leader for so long, the client tries another server."""
 DISCONNECTED_AFTER_MS = 5000
 _TOO_LARGE = (
-    "store the blob elsewhere and log a reference; the limit is a setting of the servers,"
-    " storage.max_entry_size: whoever runs them can raise it, on every member"
+    "store the value elsewhere and log a reference to it; or have storage.max_entry_size, a"
+    " setting of the servers, raised on every member"
 )
 STUCK_MS = 1000
 """When no command was answered for so long, though some wait, sequential queries overtake them."""
@@ -122,7 +122,7 @@ class ClientSession(Submissions):
         self._is_connected = True
         if self.unavailability is DISCONNECTED:
             self.unavailability = None
-        self._outbox.rewind(self._outbox.last_answered + 1)
+        self._outbox.connected()
         self._backoff_until_ms = 0
         self._resend_from(now_ms)
         self._queries.resend_all()
@@ -174,11 +174,13 @@ class ClientSession(Submissions):
         if now_ms >= self._backoff_until_ms:
             self._backoff_until_ms = 0
             self._rewind_if_stalled(now_ms)
-            messages += self._outbox.frames(self.session, self._last_sendable())
-        if self._queries and self._is_stuck(now_ms):
-            self._queries.overtake()
-        if self._queries.has_unsent or now_ms >= self._queries.due_ms:
-            messages += self._queries.outgoing(
+            last = None if self.unavailability is None else self._last_sendable()
+            messages += self._outbox.frames(self.session, last)
+        queries = self._queries
+        if queries.nbytes and self._is_stuck(now_ms):
+            queries.overtake()
+        if now_ms >= queries.due_ms or (queries.nbytes and queries.has_unsent):
+            messages += queries.outgoing(
                 now_ms,
                 session=self.session,
                 index=self.index,
@@ -186,15 +188,13 @@ class ClientSession(Submissions):
             )
         return messages
 
-    def _last_sendable(self) -> int | None:
-        """The last sequence that may be sent; None for no limit.
+    def _last_sendable(self) -> int:
+        """The last sequence that may be sent while the cluster does not execute commands.
 
-        While the cluster does not execute commands, only commands that were sent before are sent
-        again, or else one command, whose answer shows when the cluster executes commands again.
-        Commands that were never sent can still be dropped when they time out.
+        Commands that were sent before are sent again, or else one command, whose answer shows when
+        the cluster executes commands again. Commands that were never sent can still be dropped
+        when they time out.
         """
-        if self.unavailability is None:
-            return None
         return max(self._outbox.last_attempted, self._outbox.last_answered + 1)
 
     def _is_stuck(self, now_ms: int) -> bool:
@@ -214,12 +214,10 @@ class ClientSession(Submissions):
 
     def _rewind_if_stalled(self, now_ms: int) -> None:
         outbox = self._outbox
-        if outbox.is_idle or (
-            outbox.last_sent == outbox.last_answered and self.unavailability is None
-        ):
-            self._unanswered_since_ms = now_ms
         if outbox.last_sent == outbox.last_answered:
             self._last_progress_ms = now_ms
+            if self.unavailability is None or outbox.is_idle:
+                self._unanswered_since_ms = now_ms
         elif now_ms >= self._last_progress_ms + self._resend_ms:
             outbox.rewind(outbox.last_answered + 1)
             self._last_progress_ms = now_ms
@@ -309,7 +307,7 @@ class ClientSession(Submissions):
             return
         self._follow(message.leader, ())
         if message.code == Refusal.TOO_LARGE:
-            self._fail_largest_command(message.reason)
+            self._fail_largest_command(message)
             return
         self._assess_server(message, now_ms)
         outbox, expected = self._outbox, message.next_sequence
@@ -333,10 +331,13 @@ class ClientSession(Submissions):
             self._backoff_until_ms = now_ms + delay_ms
             self._last_progress_ms = now_ms
 
-    def _fail_largest_command(self, reason: str) -> None:
-        """Servers refuse the largest command: fail it, and go on with the others."""
-        outbox = self._outbox
-        sequence, nbytes = outbox.largest()
+    def _fail_largest_command(self, message: CommandsRefused) -> None:
+        """Servers refuse a frame for its largest command: fail it; the others continue."""
+        outbox, reason = self._outbox, message.reason
+        largest = outbox.largest_refused(message.next_sequence)
+        if largest is None:
+            return  # it has failed already: the frame was on its way then
+        sequence, nbytes = largest
         if nbytes == 0:
             raise ProtocolError(f"an empty command ({sequence}) was refused as too large")
         outbox.empty(sequence)

@@ -18,7 +18,7 @@ from copycat.client.queries import PendingQuery, Queries
 from copycat.client.unavailability import Unavailability, timeout_error
 from copycat.errors import ClosedSessionError, CopycatError, OverloadedError
 from copycat.protocol.client import Results
-from copycat.protocol.operations import Operation, result_type_of
+from copycat.protocol.operations import Operation
 from copycat.protocol.results import decode_results
 from copycat.types import ConsistencyLevel
 
@@ -26,6 +26,9 @@ __all__ = ["SessionPhase", "Submissions"]
 
 WAITING_MAX = 1 << 20
 WAITING_NBYTES_MAX = 256 << 20
+_AMPLE_NBYTES = 1 << 19
+"""While all that waits has at most so many bytes, it is within both bounds: a command or a query
+has at least one byte, except for the few commands that were emptied."""
 
 
 class SessionPhase(enum.Enum):
@@ -44,6 +47,8 @@ class Submissions:
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
         self._completion = Completion()
+        self.finished = self._completion.finished
+        """What `take_finished` would return: to ask whether there is something."""
         self._queries = Queries(self._completion)
         self._early: dict[int, list[Any]] = {}
         """Results that arrived before their turn, by the sequence of the first one."""
@@ -89,11 +94,15 @@ class Submissions:
         """Add a command. ClosedSessionError when the session is closed.
 
         deadline_ms: the time of its timeout, not earlier than that of submissions before it; or
-        FOREVER_MS for a caller that has no timeout, or a timer of its own.
+        FOREVER_MS for a caller that has no timeout, or a timer of its own. OverloadedError: see
+        `check_room`.
         """
         if self.phase is SessionPhase.CLOSED:
             raise self._closed_error()
-        sequence = self._outbox.add(encoded, operation.__result_type__)
+        outbox, nbytes = self._outbox, len(encoded)
+        if outbox.nbytes + self._queries.nbytes + nbytes > _AMPLE_NBYTES:
+            self.check_room(1, nbytes)
+        sequence = outbox.add(encoded, operation.__result_type__)
         return self._completion.expect(future, sequence, operation, deadline_ms)
 
     def submit_many(
@@ -106,7 +115,10 @@ class Submissions:
         """Add one or more commands; `future` gets the list of their results. As `submit`."""
         if self.phase is SessionPhase.CLOSED:
             raise self._closed_error()
-        first = self._outbox.add_many(encoded, [result_type_of(o) for o in operations])
+        self.check_room(len(encoded), sum(map(len, encoded)))
+        first = self._outbox.add_many(
+            encoded, [operation.__result_type__ for operation in operations]
+        )
         return self._completion.expect_many(future, first, operations, deadline_ms)
 
     def query(
@@ -120,6 +132,7 @@ class Submissions:
         """Add a query; returns its request number. As `submit`."""
         if self.phase is SessionPhase.CLOSED:
             raise self._closed_error()
+        self.check_room(1, len(encoded))
         self._request += 1
         after = self._outbox.last_submitted
         self._queries.add(

@@ -59,8 +59,8 @@ _WORDS = {
     Refusal.NO_LEADER: "no leader is known",
     Refusal.NO_QUORUM: "too few members are reachable",
     Refusal.DISK_FULL: "the disk of the leader, or the disks of too many members, are full",
-    Refusal.ILLEGAL_MEMBER_STATE: "the server is of the wrong type",
-    Refusal.WRONG_CLUSTER: "the server is of another cluster",
+    Refusal.ILLEGAL_MEMBER_STATE: "the server is starting or stopping",
+    Refusal.WRONG_CLUSTER: "the server belongs to another cluster",
     Refusal.SERVER_FULL: "the server has as many clients as it accepts",
     Refusal.OVERLOADED: "the leader is overloaded",
 }

@@ -37,7 +37,7 @@ What it promises:
   a gap.
 * A batch is appended completely or not at all, even when the disk is full.
 * After a failed write or sync the log refuses further appends (`LogPoisonedError`), because
-  nobody can know what the disk holds. Reads go on.
+  nobody can know what the disk holds. Reads continue.
 * Every verb may be called from any thread. A signal handler that raises leaves no lock taken.
 * A log that a fork carried into a child process refuses every call there.
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from copycat.errors import ResourceError, StorageError
-from copycat.storage._native import run_locked
+from copycat.storage._native import ReentrantLock, run_locked
 from copycat.storage.segment_files import SpareSegment, remove_obsolete_files
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class LazyThread:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._runs = allocate_lock()
+        self._runs = ReentrantLock()
         self.thread: threading.Thread | None = None
 
     def begin(self, work: Callable[[], None]) -> None:
@@ -100,7 +100,7 @@ class LazyThread:
         self.thread = thread
 
     def _run(self, work: Callable[[], None]) -> None:
-        if not self._runs.acquire(blocking=False):
+        if not self._runs.acquire(timeout=0):
             return  # another one is there: two callers began it at once
         try:
             work()

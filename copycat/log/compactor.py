@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import logging
 import time
-from _thread import RLock
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from copycat.errors import ConfigurationError, DiskFullError, ResourceError, StorageError
 from copycat.log.background import SHORTAGE_S, Flag, LazyThread
-from copycat.storage._native import run_locked
+from copycat.storage._native import ReentrantLock, run_locked
 from copycat.storage.compaction import CompactionOptions, CompactionRun, CompactionScheduler
 from copycat.storage.segment_files import remove_obsolete_files
 from copycat.types import Compaction, CompactionLimits, CompactionReport
@@ -43,7 +42,7 @@ def kind_of(compaction: CompactionLike) -> Compaction:
     except ValueError:
         kinds = " or ".join(f'"{kind}"' for kind in Compaction)
         raise ConfigurationError(
-            f"compaction ({compaction!r}) must be {kinds}", hint="nothing was cleaned"
+            f"compaction ({compaction!r}) must be {kinds}", hint="nothing was compacted"
         ) from None
 
 
@@ -96,7 +95,7 @@ class CompactionThread:
         log: NativeLog | InMemoryLog,
         storage: Storage,
         *,
-        lock: RLock,
+        lock: ReentrantLock,
         sync: Callable[[], int],
         recent: RecentBatches[Batch],
     ) -> None:
@@ -110,7 +109,7 @@ class CompactionThread:
         self._lazy = LazyThread("copycat-compact")
         self._awake = Flag()
         self._stopped = Flag()
-        self._running = RLock()
+        self._running = ReentrantLock()
         self._rewrite: Rewrite | None = None
         """The one that was begun last: whoever ran it may have been interrupted."""
         self._begins_at_ms = 0.0

@@ -178,6 +178,6 @@ def _refusal(part: list[Data]) -> SerializationError:
                 value=item,
             )
     return SerializationError(
-        "an entry is a memoryview whose bytes do not lie side by side",
+        "an entry is a memoryview whose bytes are not contiguous",
         hint="copy it first: bytes(view)",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from _thread import RLock
 from _weakref import ref
 from array import array
 from bisect import bisect_right
@@ -39,6 +38,7 @@ from copycat.storage._native import (
     Batch,
     Env,
     NativeLog,
+    ReentrantLock,
     encode_batch,
     encode_gap,
     open_log,
@@ -96,10 +96,12 @@ class Log:
         self._native = native
         self._path = path
         self._read_only = read_only
-        self._durability = Durability(storage.durability)
+        durability = Durability(storage.durability)
+        self._syncs_appends = durability is Durability.FSYNC
+        self._syncs_by_interval = durability is Durability.INTERVAL
         self._max_entry_size = storage.max_entry_size
-        self._lock = RLock()  # for every call of _native; never held during a sync
-        self._sync_lock = RLock()  # one sync in flight; taken before _lock
+        self._lock = ReentrantLock()  # for every call of _native; never held during a sync
+        self._sync_lock = ReentrantLock()  # one sync in flight; taken before _lock
         self._fork_guard = ForkGuard()
         self._recent = RecentBatches[Batch](storage.entry_buffer_size)
         self._maintenance = FileMaintenance(native)
@@ -214,38 +216,35 @@ class Log:
 
     def _append(self, items: list[Item], term: IndexLike | None) -> range:
         for item in items:
-            check_sizes(item, self._max_entry_size)
-        indexes = run_locked(self._lock, self._grow, items, term)
-        self._after_append(indexes)
-        return indexes
+            if len(item[5]) > self._max_entry_size:  # tested here: a call for each item costs time
+                check_sizes(item, self._max_entry_size)
+        first, end = run_locked(self._lock, self._grow, items, term)
+        self._after_append(first, end)
+        return range(first, end)
 
-    def _grow(self, items: list[Item], term: IndexLike | None) -> range:
+    def _grow(self, items: list[Item], term: IndexLike | None) -> tuple[int, int]:
         native = self._writable()
-        last = native.last_entry
-        first = last.next
-        chosen = max(last.term, 1) if term is None else term_of(term)
+        last_term, last_index = native.last_entry
+        chosen = (last_term or 1) if term is None else term_of(term)
+        first = end = last_index + 1
         now_ms = time.time_ns() // 1_000_000
-        if items:
-            self._before_append()
+        if items and self._syncs_by_interval:
+            self._timer.start(self)  # first, in case this call is interrupted
         for item in items:
-            batch = encode_batch(chosen, native.last_entry.next, now_ms, [item])
+            batch = encode_batch(chosen, end, now_ms, [item])
             native.append(batch)
             self._recent.add(batch)
+            end = native.last_index + 1
         self._maintenance.start_if_needed()
-        return range(first, native.last_entry.next)
+        return first, end
 
-    def _before_append(self) -> None:
-        """Start the timer of syncs before the first write, so that the entries of an append that
-        is interrupted are synced in time too. Under the lock, for which that sync waits."""
-        if self._durability is Durability.INTERVAL:
-            self._timer.start(self)
-
-    def _after_append(self, indexes: range) -> None:
-        if not indexes:
+    def _after_append(self, first: int, end: int) -> None:
+        if first == end:
             return
-        if self._durability is Durability.FSYNC:
-            self._sync(indexes[-1])
-        self._wake_tails()
+        if self._syncs_appends:
+            self._sync(end - 1)
+        if self._tails:
+            self._wake_tails()
 
     def sync(self) -> int:
         """Sync everything that was appended so far; returns `durable_index`."""
@@ -265,27 +264,33 @@ class Log:
         return run_locked(self._sync_lock, self._sync_alone, upto)
 
     def _sync_alone(self, upto: int) -> int:
-        while True:
-            ticket = run_locked(self._lock, self._ticket, upto)
-            if ticket is None:
-                return run_locked(self._lock, self._durable)
-            ticket.run()
-            run_locked(self._lock, self._end_sync, ticket)
+        step = run_locked(self._lock, self._next_sync, upto)
+        while not isinstance(step, int):
+            step.run()
+            step = run_locked(self._lock, self._end_sync, step, upto)
+        return step
 
-    def _ticket(self, upto: int) -> SyncTicket | MemoryTicket | None:
-        """A sync to run; None when all up to `upto` is durable, and the list of segments too."""
+    def _next_sync(self, upto: int) -> SyncTicket | MemoryTicket | int:
+        """A sync to run; `durable_index` when all up to `upto` is durable, and the list of
+        segments too."""
         native = self._writable()
         # A caller that a signal interrupted (KeyboardInterrupt) may have left a sync to end.
         left = native.sync_in_flight()
         if left is not None:
             return left
-        is_durable = native.durable_index >= min(upto, native.last_index)
-        return None if is_durable and not native.wants_sync() else native.begin_sync()
+        durable_index = native.durable_index
+        is_durable = durable_index >= upto or durable_index >= native.last_index
+        return durable_index if is_durable and not native.wants_sync() else native.begin_sync()
 
-    def _end_sync(self, ticket: SyncTicket | MemoryTicket) -> None:
-        self._native.end_sync(ticket)
-        if self._native.has_obsolete_files():  # the append already asked about spare files
+    def _end_sync(
+        self, ticket: SyncTicket | MemoryTicket, upto: int
+    ) -> SyncTicket | MemoryTicket | int:
+        """End `ticket`, and return what `_next_sync` does."""
+        native = self._native
+        native.end_sync(ticket)
+        if native.has_obsolete_files():  # the append already asked about spare files
             self._maintenance.start_if_needed()
+        return self._next_sync(upto)
 
     # --- shrinking and the end ---------------------------------------------------------------
 
@@ -293,7 +298,7 @@ class Log:
         """Drop every entry above `after`. IndexError below the log."""
         position = position_of(after)
         run_locked(self._lock, self._cut, position)
-        if self._durability is Durability.FSYNC:
+        if self._syncs_appends:
             self._sync(position)
 
     def _cut(self, after: int) -> None:
@@ -485,16 +490,17 @@ class Log:
         that the log has. TypeError for an index that is no int.
         """
         entry: Entry | None
-        if type(index) is not int or index < 0:
+        if type(index) is not int:
             if isinstance(index, slice):
                 return self._slice(index)
             index = position_of(index)
         if index < self._recent.first_index and not self._fork_guard.is_child:
             try:  # the usual case: one call, without a search in memory
-                entry = self._native.entry_locked(self._lock, min(index, INDEX_MAX), Entry)
+                entry = self._native.entry_locked(self._lock, index, Entry)
             except FileNotFoundError:
                 entry = self.get(index)  # raises the error that explains it
-            except IndexError:
+            except (IndexError, OverflowError):  # outside the log, or no 64-bit number
+                position_of(index)  # raises what explains a negative one
                 entry = None
         else:
             entry = self._read_locked(self._get, index)
@@ -607,8 +613,7 @@ class Log:
         native = self._usable()
         if follower.confirm_truncation(native.truncations):
             return  # entries that were in doubt may be shown after all
-        waits = self._durability is Durability.FSYNC
-        last = native.durable_index if waits else native.last_index
+        last = native.durable_index if self._syncs_appends else native.last_index
         first = max(follower.position, native.first_index)
         if first > last:
             follower.take([], first)
@@ -670,18 +675,19 @@ class Log:
         count = index_of(entries)
         if count < 1:
             raise ValueError(f"skip({count}): at least one entry")
-        self._after_append(run_locked(self._lock, self._skip, count))
+        self._after_append(*run_locked(self._lock, self._skip, count))
 
-    def _skip(self, entries: int) -> range:
+    def _skip(self, entries: int) -> tuple[int, int]:
         native = self._writable()
         last = native.last_entry
         term, end = max(last.term, 1), last.next + entries
         if end > INDEX_MAX + 1:
             raise IndexError(f"skip({entries}): no log reaches entry {end - 1}")
         now_ms = time.time_ns() // 1_000_000
-        self._before_append()
+        if self._syncs_by_interval:
+            self._timer.start(self)
         native.append(encode_gap(term, last.next, end, now_ms, end - 1))
-        return range(last.next, end)
+        return last.next, end
 
 
 def _sync_of(log: ref[Log]) -> int:

@@ -52,7 +52,7 @@ def log_in_memory(settings: Storage, read_only: bool) -> InMemoryLog:
     if read_only:
         raise ConfigurationError(
             "a log in memory is new and empty: read_only=True would leave nothing to do",
-            hint='leave level at "disk" to read what is there',
+            hint='use level="disk" to read an existing log',
         )
     from copycat.storage.in_memory import InMemoryLog  # noqa: PLC0415 - only who asks pays
 

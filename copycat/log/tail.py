@@ -32,7 +32,7 @@ class Tail:
     """Entries from `start` on, for ever; ends when the log is closed.
 
     With durability "fsync" an entry appears when it is durable, else when it is appended.
-    After a truncation the iterator goes on behind the last entry that stayed; what was trimmed
+    After a truncation the iterator continues behind the last entry that stayed; what was trimmed
     or deleted before it was read is skipped.
     """
 
@@ -114,7 +114,7 @@ class TailBeside(Tail):
 
     What was there when the log was opened comes from it. Behind that, the files are looked at
     ten times a second, and an entry is shown once it is appended, durable or not. After a
-    truncation it goes on behind the last entry that stayed.
+    truncation it continues behind the last entry that stayed.
     """
 
     def __init__(

@@ -80,7 +80,7 @@ class Commit(Generic[O_co]):
 
     @property
     def time(self) -> datetime:
-        """Log time: the same on every member, never goes back (C25)."""
+        """Log time: the same on every member, never decreases (C25)."""
         return log_datetime(self._state.time_ms)
 
     @property
@@ -124,7 +124,7 @@ class Commit(Generic[O_co]):
         tracker = self._writable("acquired")
         if self._state.references < 1:
             raise ApplicationError(
-                f"entry {self._state.index} was released before: it may be gone from the log",
+                f"entry {self._state.index} was released before: it may be deleted already",
                 hint="acquire() a commit before you release() it",
             )
         self._state.references += 1
@@ -160,7 +160,7 @@ class Commit(Generic[O_co]):
             raise ApplicationError(
                 f"entry {self._state.index} belongs to its key: copycat releases it when the next "
                 "command of the key is applied",
-                hint="release() only what you acquire(), or leave key= out of the @command",
+                hint="call release() only after acquire(), or leave key= out of the @command",
             )
         self._state.references -= 1
         if self._state.references == 1:

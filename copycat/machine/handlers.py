@@ -134,8 +134,8 @@ def _check_plain(machine: str, name: str, function: Any) -> None:
     """ConfigurationError for `async def` and for a generator: nothing of it would ever run."""
     if kind := needs_more_than_a_call(function):
         raise ConfigurationError(
-            f"{machine}.{name} is {kind}; a state machine is called, and nothing awaits it",
-            hint=f"make {name} a plain function: do what waits outside, and submit commands",
+            f"{machine}.{name} is {kind}; nothing awaits the methods of a state machine",
+            hint=f"make {name} a plain function; wait elsewhere, then submit a command",
         )
 
 

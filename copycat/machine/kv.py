@@ -14,7 +14,7 @@ class KeyValueStore(StateMachine):
     put, swap and delete overwrite their key whatever it was (that swap and delete answer with
     what was there does not matter: an entry stays until that answer has arrived). So they
     release what was there before. compare_and_set looks first, so it stays until one of them
-    overwrites the key. Lists grow by every append: their entries go with a snapshot.
+    overwrites the key. Lists grow by every append: only a snapshot replaces their entries.
     """
 
     def __init__(self) -> None:

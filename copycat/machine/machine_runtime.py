@@ -7,7 +7,7 @@ out. It knows sessions only as far as a machine may see them.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from copycat.errors import MachineMismatchError
 from copycat.machine.apply_result import MachineQuery, QueryAnswer
@@ -66,6 +66,8 @@ class MachineRuntime:
         self._performer = Performer(
             self.handlers, self.commands, self.keys, self.apply_context, self._user
         )
+        self.perform = self._performer.perform
+        """Calls the machine for each command of a run."""
         self._sections.bind_handlers(self.handlers, self.commands.read)
         self._query_executor = QueryExecutor(
             self.handlers, self.apply_context, sessions, self._user
@@ -124,12 +126,6 @@ class MachineRuntime:
                 self.timers.reschedule(timer, time_ms)
         context.time_ms = context.entry_ms = time_ms
 
-    def perform(
-        self, session: ServerSession, index: int, payloads: list[bytes]
-    ) -> Iterator[tuple[int, bytes]]:
-        """Call the machine for each command. As `Performer.perform`."""
-        return self._performer.perform(session, index, payloads)
-
     def clear_operation(self) -> None:
         """No command is applied: there is no `self.commit`."""
         self.apply_context.session = self.apply_context.operation = None
@@ -149,7 +145,7 @@ class MachineRuntime:
         self._user.call(machine.on_close, session)
 
     def end_entry(self) -> None:
-        """The sessions have moved: what was released in the entry goes to the tracker."""
+        """The sessions are up to date: give what was released in the entry to the tracker."""
         self.keys.end_entry()
         self.release_tracker.end_entry()
 

@@ -86,8 +86,9 @@ class MachineSections:
         version: object = self.machine.version
         if type(version) is not int or not 0 <= version < 1 << 63:
             raise ConfigurationError(
-                f"{type(self.machine).__name__}.version is {version!r}, and no number",
-                hint="give it 1, and a larger number with each change of the form",
+                f"{type(self.machine).__name__}.version must be an int of 0 or more,"
+                f" not {version!r}",
+                hint="begin with 1, and raise it when snapshot() writes another form",
             )
         aliases = Aliases(type(self.machine))
         self._observed = [*classes_in(self.machine), *aliases.classes.values()]
@@ -177,15 +178,15 @@ class MachineSections:
             hint = "start the member with the version of the machine that took the snapshot"
         elif section.custom is not None and not self.is_custom:
             hint = (
-                f"keep install() in {machine.__qualname__}: what its snapshot() wrote, nothing "
-                "else can read"
+                f"keep install() in {machine.__qualname__}: nothing else can read what its "
+                "snapshot() wrote"
             )
         elif (
             section.custom is not None
             and section.version != now
             and not accepts_version(self.machine)
         ):
-            hint = "let it be install(self, reader, version), which reads older versions too"
+            hint = "define install(self, reader, version), and let it read the older versions"
         if hint:
             raise MachineMismatchError(
                 f"a snapshot of {section.machine} version {section.version} cannot be installed "

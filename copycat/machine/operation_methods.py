@@ -68,7 +68,7 @@ class OperationMethod(Generic[P, R]):
         if not isinstance(function, FunctionType):
             kind = type(function).__name__
             raise ConfigurationError(
-                f"@command and @query go on methods, not on a {kind}",
+                f"@command and @query are for methods, not for a {kind}",
                 hint="write @command, or @command(name=...), directly above `def name(self, ...)`",
             )
         if not isinstance(name, str) or not name.isprintable():
@@ -118,7 +118,9 @@ class OperationMethod(Generic[P, R]):
             for parameter in list(inspect.signature(function).parameters.values())[1:]
         ]
         if "return" not in hints:
-            hint = "write `-> None` when it returns nothing; Any is whatever has an encoding"
+            hint = (
+                "write `-> None` if it returns nothing; Any allows all values that can be encoded"
+            )
             raise self._error(label, "its result has no annotation", hint)
         self._check_type(label, "its result", hints["return"])
         try:
@@ -153,14 +155,14 @@ class OperationMethod(Generic[P, R]):
         name = parameter.name
         if parameter.kind not in _POSITIONAL:
             problem = f"parameter {name!r} is {parameter.kind.description}, not positional"
-            hint = "parameters are told apart by their places in the log: write (self, a, b=1), "
+            hint = "the log stores parameters by position: write (self, a, b=1), "
             hint += "without *, *args and **kwargs; a list or a dict holds any number of values"
             raise self._error(label, problem, hint)
         if name in _RESERVED or name.startswith("__"):
             hint = "give the parameter another name"
             raise self._error(label, f"parameter {name!r} has a reserved name", hint)
         if name not in hints:
-            hint = f"annotate it, as in `{name}: int`; Any takes whatever has an encoding"
+            hint = f"annotate it, as in `{name}: int`; Any allows all values that can be encoded"
             raise self._error(label, f"parameter {name!r} has no annotation", hint)
         self._check_type(label, f"parameter {name!r}", hints[name])
         if parameter.default is inspect.Parameter.empty:
@@ -247,7 +249,7 @@ def command(
     reads: bool = False,
     expires: _Expires | None = None,
 ) -> Any:
-    """A method that changes state: goes through the log, exactly once.
+    """A method that changes state: a call becomes an entry of the log, and takes effect once.
 
     name: on the wire, when it should differ from the method's. since: kept as metadata.
     compaction: when its entry may leave the log once it was released.
@@ -255,7 +257,7 @@ def command(
     releases this one. Promises that the state it leaves depends on it alone (C21).
     tombstone: it deletes the key. reads: it may look at the key first; then it stays in the log
     until another command overwrites the key. expires: a parameter's name, or a function of the
-    operation: after so many seconds of log time the key is gone (`on_key_expired`).
+    operation: after so many seconds of log time the key is deleted (`on_key_expired`).
     """
     metadata = {
         "__compaction__": choice(CompactionMode, compaction, "compaction"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from copycat.machine.context import ApplyContext
@@ -35,7 +35,7 @@ class Performer:
 
     def perform(
         self, session: ServerSession, index: int, payloads: list[bytes]
-    ) -> Iterator[tuple[int, bytes]]:
+    ) -> Iterable[tuple[int, bytes]]:
         """Call the machine for each command; their results as (count, array), in one piece
         unless they are large. The hot loop.
 

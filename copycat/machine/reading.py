@@ -104,8 +104,8 @@ class OperationReader:
         decode = self._decode_whole if self._nested else self._decode
         self.decode = partial(self._decode_tagged, decode) if machine_id else decode
         """Raises whatever msgspec raises, or the user's own code in a field's type; and
-        UnknownFieldError. The tag of an operation of machine 0 has no id, so that its bytes go
-        straight to msgspec, which refuses every tag that has one."""
+        UnknownFieldError. The tag of an operation of machine 0 has no id, so that its bytes are
+        decoded by msgspec directly, which refuses every tag that has one."""
 
     def _decode_tagged(self, decode: Callable[[bytes], Any], payload: bytes) -> Any:
         machine_id, operation = split_tag(payload)
@@ -136,9 +136,10 @@ class OperationReader:
 
     def refusals(self, payloads: Sequence[bytes]) -> dict[int, bytes]:
         """Which of these commands a leader must not log, with the bytes to log instead."""
+        decode = self.decode
         try:
             for payload in payloads:
-                self.decode(payload)
+                decode(payload)
         except BaseException as error:  # the code of a field's type may raise anything
             refused: dict[int, bytes] = {}
             for at, payload in enumerate(payloads):
@@ -175,7 +176,7 @@ class OperationReader:
             problem = f"{operation}: its parameters do not fit: {_misfit(known, payload, error)}"
             hint = (
                 f"append new parameters of {operation} with defaults; never remove or reorder "
-                "any, and never change their types: a new method is the way"
+                "any, and never change their types: write a new method instead"
             )
         elif name:
             operation = f"{self._machine}.{name}"
@@ -209,11 +210,11 @@ class OperationReader:
 
     def _renamed(self, name: str) -> str:
         quoted = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        hint = f"add `@{self._word}(name={quoted})` to the method that took its place"
+        hint = f"add `@{self._word}(name={quoted})` to the method with the new name"
         if any(_is_class(kind) for kind in self._names.values()):
             base = f"{self._base.__name__}[...], tag={quoted}, frozen=True"
-            hint += f"\nor a tag to the class that did: `class New({base})`"
-        return f"{hint}\nif newer code wrote it, start the member with that code"
+            hint += f"\nor add a tag to the class with the new name: `class New({base})`"
+        return f"{hint}\nif newer code wrote the command, start the member with that code"
 
 
 def _misfit(kind: type[Operation[Any]], payload: bytes, error: BaseException) -> str:

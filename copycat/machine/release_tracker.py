@@ -16,8 +16,8 @@ Between the two stands a `PendingRelease` with a count of obstacles. An obstacle
   is pending itself counts as one obstacle of the deletion, and lists it in `waiters`.
 * **The user.** A keyed entry whose commit was acquired stays until it is released as often.
 
-When the last obstacle is removed (`remove_obstacle`), the entry goes into the list of its policy,
-and its waiters lose one obstacle each.
+When the last obstacle is removed (`remove_obstacle`), the entry is added to the list of its
+policy, and its waiters lose one obstacle each.
 
 Policies
 --------

@@ -56,7 +56,7 @@ class SessionExecutor:
     """Entries in, replies out: the sessions and reply cache of one machine, and its runtime.
 
     MemoryShortageError leaves these methods where the user's code was refused memory (F23): half
-    an entry may be applied then, so the executor refuses to go on and the member must stop.
+    an entry may be applied then, so the executor refuses to continue and the member must stop.
 
     refusals, in_main_thread: as `UserCode` has them.
     skips: indexes of entries at which the user's code is not called; the same on every member.
@@ -188,7 +188,7 @@ class SessionExecutor:
 
         CorruptLogError for bytes that are no snapshot, MachineMismatchError for one that this
         machine cannot read: then nothing has changed. When the machine's own install() raises,
-        the executor refuses to go on (F23).
+        the executor refuses to continue (F23).
         """
         self._require_usable()
         section, machine_section = read_snapshot(data)
@@ -269,7 +269,7 @@ class SessionExecutor:
         if first != self._last_applied + 1 or end <= first:
             raise self._out_of_order(run)
         runtime.begin_entry(first, is_skipped=first in self._skips)
-        if run.time_ms > self._time_ms:  # log time never goes back (I19)
+        if run.time_ms > self._time_ms:  # log time never decreases (I19)
             self._time_ms = run.time_ms
             runtime.advance_time(run.time_ms)
         if run.kind == _COMMAND:

@@ -190,7 +190,10 @@ class SessionRecord:
         self.sequence = reply.first_sequence + reply.count - 1
         self.newest_index = self.active_index = reply.last_index
         self.time_ms = reply.time_ms
-        self.store_replies([reply])
+        self.replies.append(reply)
+        self.unacked_nbytes += len(reply.body)
+        if self.unacked_nbytes >= LARGE_NBYTES or self.large_sessions:
+            self.update_large_sessions()
 
     def store_replies(self, replies: Iterable[RunReply]) -> None:
         """Hold these replies until they are acknowledged."""
@@ -228,7 +231,8 @@ class SessionRecord:
         replies = self.replies
         while replies and replies[0].first_sequence + replies[0].count - 1 <= acked:
             self.unacked_nbytes -= len(replies.popleft().body)
-        self.update_large_sessions()
+        if self.unacked_nbytes >= LARGE_NBYTES or self.large_sessions:
+            self.update_large_sessions()
 
     def cached_reply(self, first: int, last: int, time_ms: int, nbytes_max: int = 0) -> RunReply:
         """The replies to sequences first .. last again, byte for byte (I17); with `nbytes_max`

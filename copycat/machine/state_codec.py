@@ -335,7 +335,7 @@ class StateEncoder:
         name = kind.__qualname__
         if self._nameable.get(name) is not kind:
             raise SerializationError(
-                f"a snapshot cannot name the class {name}: the machine does not show it",
+                f"a snapshot cannot name the class {name}: the machine does not mention it",
                 hint=f"annotate an attribute of the machine's class with it ({name} in "
                 "`things: dict[str, ...]`), or define snapshot() and install()",
             )
@@ -344,7 +344,7 @@ class StateEncoder:
         return name
 
     def callback(self, value: Any, depth: int = 0) -> list[Any]:
-        """A bound method of the machine, or a partial of one."""
+        """A bound method of the machine or of its class, or a partial of one."""
         if type(value) is partial:
             inner = self.callback(value.func, depth)
             named = [
@@ -352,11 +352,18 @@ class StateEncoder:
             ]
             return ["partial", inner, [self.tree(part, depth + 1) for part in value.args], named]
         name = getattr(value, "__name__", "")
-        if type(value) is MethodType and value.__self__ is self._machine:
+        if type(value) is MethodType and self._is_owner(value.__self__):
             method = getattr(self._machine, name, None)
-            if getattr(method, "__func__", None) is value.__func__:
+            if (
+                getattr(method, "__func__", None) is value.__func__
+                and getattr(method, "__self__", None) is value.__self__
+            ):
                 return ["method", name]
         raise _refused(value, "is no method of the machine (nor a partial of one)")
+
+    def _is_owner(self, owner: object) -> bool:
+        """Whether its bound methods are found again by name: the machine, or its class."""
+        return owner is self._machine or owner is type(self._machine)
 
 
 def _commit_row(commit: Commit[Any]) -> list[Any]:

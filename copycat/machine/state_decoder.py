@@ -1,7 +1,7 @@
 """Trees of the default snapshot made values again; see `state_codec`.
 
 The store has vouched for the bytes (F28), so what cannot be read here was written by other code:
-a class that was renamed, a field that is gone. That is a MachineMismatchError which names it.
+a class that was renamed, a field that was removed. That is a MachineMismatchError which names it.
 Only a tree that no encoder makes is a CorruptLogError.
 """
 
@@ -201,7 +201,7 @@ class StateDecoder:
             value = kind(**fields)
         except Exception as error:
             problem = f"it refuses what it has: {text_of(error)}"
-            hint = "let it take what it took when the snapshot was written"
+            hint = "let the class accept the values that it accepted when the snapshot was written"
             raise mismatch(kind.__qualname__, "", problem, hint, error) from error
         for field, part in fields.items():  # whatever its __post_init__ made of them
             msgspec.structs.force_setattr(value, field, part)
@@ -238,8 +238,8 @@ class StateDecoder:
         known = "" if schema is None else f" (of {schema.module})"
         problem = f"{self._label} shows no class of this name{known}"
         hint = (
-            f'where it was renamed, snapshot_aliases = {{"{name}": NewName}} in the class '
-            f"{self._label}\nwhere it is not shown any more, annotate an attribute with it"
+            f'if it was renamed, set snapshot_aliases = {{"{name}": NewName}} in the class '
+            f"{self._label}\nif the class no longer mentions it, annotate an attribute with it"
         )
         return mismatch(name, "", problem, hint)
 
@@ -286,7 +286,7 @@ class StateDecoder:
             inspect.signature(function).bind_partial(*places, **keywords)
         except (TypeError, ValueError) as error:
             name = getattr(function, "__name__", "")
-            hint = f"let {name} take what a callback was scheduled with"
+            hint = f"let {name} accept the arguments that the callback was scheduled with"
             raise mismatch(self._label, name, f"a callback: {error}", hint, error) from error
         return partial(function, *places, **keywords)
 
@@ -327,7 +327,7 @@ def _hashed(members: Iterable[Any], make: Callable[[], Any]) -> Any:
         if kind is None:
             raise
         problem = f"it cannot be compared: {text_of(error)}"
-        hint = "let it be compared without an error, as it was"
+        hint = "make objects of the class comparable without an error, as they were"
         raise mismatch(kind.__qualname__, "", problem, hint, error) from error
 
 
@@ -352,7 +352,7 @@ def _check_hashable(members: Iterable[Any]) -> None:
             if type(one).__module__ == "builtins":
                 raise
             kind = type(one).__qualname__
-            hint = "let it be hashed as it was, for instance @dataclass(frozen=True)"
+            hint = "make the class hashable, as it was: for example @dataclass(frozen=True)"
             raise mismatch(
                 kind, "", f"it cannot be hashed: {text_of(error)}", hint, error
             ) from error

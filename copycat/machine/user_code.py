@@ -84,8 +84,8 @@ class UserCode:
         self._possible, self._impossible = self._refusals()
 
     def finish(self) -> None:
-        """It ended. MemoryShortageError when memory was short, whatever became of the error:
-        the user's code may have caught it, and gone another way than on the other members."""
+        """The slice ended. MemoryShortageError when memory was short, even if the user's code
+        caught that error, since it may then have done something else than on the other members."""
         if self._refusals()[0] != self._possible:
             raise self.shortage(None)
 
@@ -117,7 +117,7 @@ class UserCode:
             self.reraise_signal(error)
             raise SerializationError(
                 f"{type(machine).__name__} raised {text_of(error)} while a snapshot of it"
-                " was taken; it goes on without"
+                " was taken; the member continues without this snapshot"
             ) from error
 
     def log_error(self, what: object, error: BaseException) -> None:
@@ -168,11 +168,10 @@ class UserCode:
         if isinstance(error, MemoryShortageError):
             return error
         return MemoryShortageError(
-            f"memory was refused to the state machine while entry {self.index} was applied, so"
-            " this member cannot know whether the others got the same result; it stops before"
-            " the result counts",
+            f"memory was refused to the state machine while entry {self.index} was applied; this"
+            " member stops, since it cannot know whether the other members got the same result",
             hint=f"give the process more memory and start it again: entry {self.index} is applied"
-            " anew\nif the entry stops every member, stop all of them and have each skip it:"
+            " again\nif the entry stops every member, stop all of them and let each skip it:"
             f" copycat recover --skip-entry {self.index} DIRECTORY",
             index=self.index,
         )

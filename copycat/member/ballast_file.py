@@ -95,13 +95,13 @@ def disk_full(
     segments = len(log.segments())
     return DiskFullError(
         f"{directory} has {_mib(free)} free; a segment of {_mib(needed)} would leave less than"
-        f" storage.min_free_space ({_mib(min_free_space)}): writes are refused, reads go on",
+        f" storage.min_free_space ({_mib(min_free_space)}): entries are refused; queries are not",
         state=f"Log {_mib(log.size)} in {segments} segments, entries {log.first_index:,} to"
-        f" {log.last_index:,}\nIt goes on by itself when {_mib(min_free_space + 2 * needed)} are"
-        " free for a second",
+        f" {log.last_index:,}\nEntries are accepted again when {_mib(min_free_space + 2 * needed)}"
+        " have been free for one second",
         hint="free some space, or lower storage.min_free_space\n"
-        "a snapshot was tried, to trim the log; by hand: server.take_snapshot(), and"
-        " server.compact() for entries that were released",
+        "the member has tried to take a snapshot, to trim the log; by hand, call"
+        " server.take_snapshot(), and server.compact() for entries that were released",
         free=free,
         limit=min_free_space,
     )

@@ -33,15 +33,15 @@ def unseal(
     """
     if len(data) < _HEADER.size:
         raise CorruptLogError(f"{path}: {len(data)} bytes are no {what}", path=path)
-    found_magic, crc, version, size, zero = _HEADER.unpack_from(data)
-    if found_magic != magic or crc != crc32c(data[_CRC_END:]):
+    actual_magic, crc, version, size, zero = _HEADER.unpack_from(data)
+    if actual_magic != magic or crc != crc32c(data[_CRC_END:]):
         raise CorruptLogError(f"{path}: its checksum does not fit", path=path, offset=0)
     if version not in versions:
         readable = " and ".join(map(str, versions))
         raise FormatVersionError(
             f"{path} has format version {version}; this copycat reads {readable}",
             path=path,
-            found=version,
+            version=version,
             supported=versions[-1],
         )
     body = data[_HEADER.size :]

@@ -2,7 +2,7 @@
 
 It holds the newest configuration that is known to be committed, then each newer one that this
 member has, oldest first. A member writes it before it acknowledges an entry that holds a
-configuration, in every mode of durability and at level "memory" too: a member whose log is gone
+configuration, in every mode of durability and at level "memory" too: a member whose log is lost
 must not know the founders only. What the log holds is read from the log; the file decides for a
 member without a log, and for one that lost a part of it.
 

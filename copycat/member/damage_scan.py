@@ -1,6 +1,6 @@
 """The damage scan: which entries of a damaged log can be read, and which it is known to have held.
 
-The scan changes nothing. It reads every byte with a `SegmentReader`. Behind damage it goes on at
+The scan changes nothing. It reads every byte with a `SegmentReader`. Behind damage it continues at
 the next mark: the checksum of a mark covers the file's uuid and the mark's own offset, so no bytes
 that a client stored look like a mark (C5). Where the end of the log is not known, the scan assumes
 that the log held more entries (F2, F3).
@@ -145,8 +145,8 @@ class _Reader:
                 self._knows(end - 1, last)
             if damage is None:
                 return None
-            goes_on = damage.offset >= DATA_OFFSET and not row.packed
-            mark = self._next_mark(row, damage) if goes_on else None
+            has_marks = damage.offset >= DATA_OFFSET and not row.packed
+            mark = self._next_mark(row, damage) if has_marks else None
             if mark is None:
                 return self._lose_rest(row, damage)
             self.losses.append(Loss(damage.index, mark[1].first_index, damage))
@@ -177,7 +177,7 @@ class _Reader:
         """Nothing more can be read in this file: the rest of its entries is lost.
 
         Frames of a tail are damage only if a later mark says that they were durable (C6), and
-        reading would go on at that mark. So here the header of the tail is bad, or its file was
+        reading would continue at that mark. So here the header of the tail is bad, or its file was
         cut or is missing, and how many entries it held is not known.
         """
         last_index = row.last_index if row.sealed else INDEX_MAX

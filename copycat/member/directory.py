@@ -240,7 +240,7 @@ class MemberDirectory:
         index = error.index
         damage = CorruptLogError(
             str(error),
-            state="This member stops here; what it answered until now is right.",
+            state="This member stops; everything that it answered before is right.",
             hint=f"start it again: it will fetch entries {index or self.log.first_index} to"
             f" {self.log.last_index} from the other members",
             path=where,
@@ -452,7 +452,9 @@ def _check_unused(
     if read_only:
         raise CorruptLogError(f"{path}: no identity: no member was ever started here", path=path)
     if env.exists(f"{path}/manifest"):
-        raise WrongDirectoryError(f"{path} holds a bare log; a member must not move in", path=path)
+        raise WrongDirectoryError(
+            f"{path} is the directory of a bare log: a member needs its own directory", path=path
+        )
     if _has_log(env, path):
         log = opened_log(read_only=True)
         last_index = log.last_index

@@ -63,11 +63,13 @@ def with_holder(lock: str, error: DirectoryInUseError) -> DirectoryInUseError:
     holder = next((one for one in holders if one.pid == recorded), holders[0])
     hint = None
     if holder.pid == os.getpid():
-        what = f"this very process ({holder.pid}): it has another object open on it"
-        hint = "close that one first, or share it: threads may"
+        what = f"this very process ({holder.pid}), which has the directory open in another object"
+        hint = "close that object first, or share it: several threads may use it"
     elif holder.pid != recorded and recorded:
-        what = f"{holder}, which was forked from process {recorded} while that one had it open"
-        hint = f"end process {holder.pid}: it holds what it inherited as long as it lives"
+        what = (
+            f"{holder}, which was forked from process {recorded} while that had the directory open"
+        )
+        hint = f"end process {holder.pid}: until then it holds the files that it inherited"
     else:
         what = str(holder)
     return DirectoryInUseError(

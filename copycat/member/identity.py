@@ -172,9 +172,9 @@ def check_identity(identity: Identity, expected: Identity, directory: str) -> No
             elif field == "members":
                 ours, theirs = ", ".join(ours), ", ".join(theirs)
             raise WrongDirectoryError(
-                f"{directory} belongs to {label} {theirs}, this process is of {label} {ours}",
+                f"{directory} belongs to {label} {theirs}, but this process to {label} {ours}",
                 path=directory,
                 field=field,
                 expected=ours,
-                found=theirs,
+                actual=theirs,
             )

@@ -114,14 +114,14 @@ def check_level(
     was_in_memory = unsynced_acks is not None and unsynced_acks.was_in_memory
     if level is StorageLevel.MEMORY and has_log:
         raise ConfigurationError(
-            f'storage.level ("{level}"): {directory} holds a log on disk, which a member with its'
-            " log in memory would forget",
+            f'storage.level ("{level}"): {directory} has a log on the disk, which a member with'
+            " its log in memory would ignore",
             hint=f'use level "{StorageLevel.DISK}", or another directory for a new member',
         )
     if level is not StorageLevel.MEMORY and was_in_memory:
         raise ConfigurationError(
             f'storage.level ("{level}"): the member of {directory} kept its log in memory, and'
-            " that is gone",
+            " that log is lost",
             hint=f'use level "{StorageLevel.MEMORY}", or another directory for a new member',
         )
     if level is not StorageLevel.MEMORY and not has_log:
@@ -188,7 +188,7 @@ class LostEntries:
 
     def accept_loss(self) -> None:
         """An operator accepts the loss. After a crash in between both files exist, and the member
-        goes on recovering as before."""
+        continues the recovery."""
         LostEntries(
             self._env,
             self._directory,

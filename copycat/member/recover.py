@@ -1,7 +1,8 @@
-"""Cutting a damaged log where the operator accepts it: offline, asked for, written down (F2).
+"""Cutting a damaged log where the operator accepts it: offline, on request, and recorded (F2).
 
-Nothing in copycat does this by itself. What is kept goes into a new log beside the damaged one,
-which stays for whoever wants to look; then the two change names. The directory gets a new
+Nothing in copycat does this by itself. The entries that are kept are written to a new log beside
+the damaged one, which stays for an examination; then the new log gets the name of the old one. The
+directory gets a new
 incarnation: in a cluster with other members it is a lost disk from then on, and has no vote.
 """
 
@@ -85,7 +86,7 @@ def plan(env: Env, directory: str, accept_loss_from: int) -> RecoveryPlan:
     if damage is not None and damage.index < accept_loss_from:
         raise CorruptLogError(
             f"entry {damage.index} of {directory} cannot be read either: {damage.what}",
-            hint=f"the first damage decides: --accept-loss-from {damage.index}",
+            hint=f"give the index of the first damage: --accept-loss-from {damage.index}",
             path=damage.path,
             offset=damage.offset,
             index=damage.index,
@@ -94,7 +95,7 @@ def plan(env: Env, directory: str, accept_loss_from: int) -> RecoveryPlan:
     if not first <= accept_loss_from <= last:
         raise ConfigurationError(
             f"--accept-loss-from {accept_loss_from}: the log holds entries {first} to {last}",
-            hint="give the index that the error named",
+            hint="give the index that the error names",
         )
     return RecoveryPlan(
         directory,
@@ -124,10 +125,12 @@ def _check_use(env: Env, directory: str, report: VerifyReport) -> None:
     if not report.checks:
         useless = list(report.damage)
         if not env.exists(f"{directory}/log") and _recovered(env, directory):
-            hint = "an earlier recovery was cut off: --cluster-name NAME --yes completes it"
+            hint = "an earlier recovery was interrupted: --cluster-name NAME --yes completes it"
     if useless:
         raise CorruptLogError(
-            f"{directory}: a cut does not help: {useless[0].what}", hint=hint, path=useless[0].path
+            f"{directory}: cutting the log does not help: {useless[0].what}",
+            hint=hint,
+            path=useless[0].path,
         )
 
 
@@ -197,7 +200,7 @@ def accept_unsynced_loss(env: Env, directory: str, cluster_name: str) -> None:
 
     ConfigurationError when nothing says that they are.
     """
-    nothing = "every promise of this member waited for its disk; nothing is missing"
+    nothing = "this member acknowledged no entry before its sync, so no entry is missing"
     member = _checked_identity(env, directory, cluster_name, UNSYNCED_ACKS_FILE, nothing)
     _accept(env, directory, member, "accept-unsynced-loss", clear_unsynced_acks)
 
@@ -209,7 +212,7 @@ def accept_lost_entries(env: Env, directory: str, cluster_name: str) -> None:
     stays: others may have deleted tombstones because this member had them, so that no gap may
     stand for the lost entries. ConfigurationError when no entry is lost.
     """
-    nothing = "no entry of this member was cut off for damage; nothing is missing"
+    nothing = "this member lost no entry to damage"
     member = _checked_identity(env, directory, cluster_name, LOST_ENTRIES_FILE, nothing)
     _accept(env, directory, member, "accept-missing-entries", _accept_lost_entries)
 
@@ -225,7 +228,7 @@ def skippable(env: Env, directory: str, index: int) -> StoredEntry:
     if index in {skip.index for skip in skips}:
         raise ConfigurationError(
             f"entry {index} of {directory} is skipped already",
-            hint="start the member; every member of the cluster must skip it",
+            hint="start the member; every member of the cluster must skip this entry",
         )
     if len(skips) >= SKIPS_MAX:
         raise ConfigurationError(f"{directory} skips {len(skips)} entries, which is the limit")
@@ -233,7 +236,7 @@ def skippable(env: Env, directory: str, index: int) -> StoredEntry:
     if covered and covered[-1].last_index >= index:
         raise ConfigurationError(
             f"entry {index} is covered by the snapshot of entry {covered[-1].last_index}: this"
-            " member has applied it, and its state is what it was left with",
+            " member has applied the entry, and its state contains the effects",
             hint="members that skip the entry would disagree with this one: correct the state"
             " machine instead, or give the others this member's snapshot",
         )
@@ -241,8 +244,8 @@ def skippable(env: Env, directory: str, index: int) -> StoredEntry:
     if record is None or record.index > index or record.is_gap:
         raise ConfigurationError(
             f"{directory} has no entry {index}",
-            hint="give the index that the error named; a member whose log does not reach it"
-            f" gets the file {SKIPS_FILE} of another member",
+            hint="give the index that the error names; if this member's log does not reach that"
+            f" entry, copy the file {SKIPS_FILE} of another member into its directory",
         )
     return record
 
@@ -280,7 +283,7 @@ def _checked_identity(
     identity = _identity(env, directory)
     _check_name(identity.cluster_name, cluster_name)
     if not env.exists(f"{directory}/{file}"):
-        raise ConfigurationError(f"{directory}: {nothing}", hint="start it as it is")
+        raise ConfigurationError(f"{directory}: {nothing}", hint="start the member as it is")
     return identity
 
 
@@ -319,7 +322,7 @@ def _identity(env: Env, directory: str) -> Identity:
     if identity is None and is_members(env, directory):
         raise CorruptLogError(
             f"{directory} has no identity: it is not known whose it is (F7)",
-            hint="recover cannot help: restore this directory from a backup, or join a new one",
+            hint="recover cannot help: restore this directory from a backup, or add a new member",
             path=f"{directory}/{IDENTITY_FILES[0]}",
         )
     if identity is None:
@@ -334,7 +337,7 @@ def _check_name(actual: str, given: str) -> None:
     if actual != given:
         raise ConfigurationError(
             f'the member is of cluster "{actual}", not "{given}"; nothing was changed',
-            hint=f"if you mean this one, say --cluster-name {actual}",
+            hint=f"if you mean this directory, give --cluster-name {actual}",
         )
 
 

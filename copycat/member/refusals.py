@@ -32,5 +32,5 @@ def refuse_file(env: Env, directory: str) -> None:
     if not isdir(place):  # noqa: PTH112 - a log that is opened does not import pathlib
         raise ConfigurationError(
             f"{place} is a file, not a directory",
-            hint="name a directory; one that is missing is made",
+            hint="name a directory; a missing directory is created",
         )

@@ -165,8 +165,8 @@ class LogRepair:
             write_log(env, f"{path}/{_NEW}", cut, log_scan, self._sizes)
         except DiskFullError as error:
             raise DiskFullError(
-                f"{path}: no room to repair the log, of which what stays is written anew: {error}",
-                state="The damaged log is as it was.",
+                f"{path}: no room for the repaired log, which is a new file: {error}",
+                state="The damaged log was not changed.",
                 hint="free some space, then start this member again",
                 path=path,
             ) from error
@@ -228,7 +228,7 @@ def _twice(read: Callable[[], _Read]) -> _Read:
     except DiskError as error:
         if not is_unreadable(error):
             raise
-        _log.warning("%s: it is read once more", error)
+        _log.warning("%s: the log is read once more", error)
     with unreadable_is_corrupt():
         return read()
 

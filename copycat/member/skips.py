@@ -43,11 +43,11 @@ def read_skips(env: Env, directory: str, cluster_name: str) -> tuple[SkippedEntr
     owner = document["cluster"]
     if owner != cluster_name:
         raise WrongDirectoryError(
-            f"{path} is of cluster {owner}, this process is of cluster {cluster_name}",
+            f"{path} belongs to cluster {owner}, but this process to cluster {cluster_name}",
             path=path,
             field="cluster_name",
             expected=cluster_name,
-            found=owner,
+            actual=owner,
         )
     return tuple(SkippedEntry(*one) for one in document["entries"])
 

@@ -1,7 +1,7 @@
 """The file `log-time`: what log time was when this machine's wall clock showed so much (C25).
 
 After all members were down, the difference of the two says what log time has come to, by a wall
-clock that ran on meanwhile. Where it cannot be read, or could not be written, log time goes on
+clock that ran on meanwhile. Where it cannot be read, or could not be written, log time continues
 from the last entry: what is to end by it then ends late, and nothing early. So neither is an
 error.
 """

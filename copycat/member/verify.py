@@ -311,10 +311,10 @@ class VerifyReport(NamedTuple):
 
     @property
     def missing_upto(self) -> int:
-        """The entry up to which the log went, by what a gap says, if it ends before; else 0.
+        """The entry that the log once reached, by what a gap says, if it ends before; else 0.
 
         What is cleaned is durable up to the gap's valid_from (C22), so entries that were durable
-        are gone. No damage: a bare log's truncate() leaves a log so, and a member may have a
+        are missing. No damage: a bare log's truncate() leaves a log so, and a member may have a
         gap from its leader before the entries that follow. 0 where damage says it already.
         """
         is_reported = bool(self.checks and self.checks[-1].damage)

@@ -54,7 +54,7 @@ class Refusal(enum.IntEnum):
     NO_LEADER = 1
     QUERY = 2
     COMMAND = 3
-    """A gap in the session's sequence; `next_sequence` says where to go on."""
+    """A gap in the session's sequence; `next_sequence` says where to continue."""
     APPLICATION = 4
     ILLEGAL_MEMBER_STATE = 5
     UNKNOWN_SESSION = 6
@@ -64,7 +64,8 @@ class Refusal(enum.IntEnum):
     """Back-pressure, not logged: resend in order from `next_sequence` a little later."""
     PROTOCOL = 10
     TOO_LARGE = 11
-    """The largest unanswered command is above the limit of the servers."""
+    """The largest command of the refused frame, whose first sequence is `next_sequence`, is above
+    the limit of the servers."""
     NO_QUORUM = 12
     """No leader is known, and too few members are reachable to elect one: see `missing`."""
     DISK_FULL = 13
@@ -98,7 +99,7 @@ class KeepAlive(msgspec.Struct, frozen=True):
     request: int
     session: int
     acked_sequence: int
-    """Every reply up to this sequence has reached the client; its cache may go."""
+    """Every reply up to this sequence has reached the client; its cache may be deleted."""
     cluster: str = ""
     """Name of the cluster that the session is of; empty when that is not known."""
 

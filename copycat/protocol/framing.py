@@ -179,13 +179,13 @@ class FrameBuffer:
         if not self._started:
             if head[:4] in _HTTP:
                 return ProtocolError(
-                    f"plain HTTP ({head!r}...) came to copycat's binary port",
+                    f"plain HTTP ({head!r}...) arrived at copycat's binary port",
                     hint="this port speaks copycat's own protocol: use CopycatClient",
                 )
             if head[:2] == b"\x16\x03":
                 return ProtocolError(
                     f"a TLS handshake ({head.hex(' ')}) came to a port without TLS",
-                    hint="switch TLS off on the other side, or on here",
+                    hint="switch TLS off on the other side: copycat has no TLS yet",
                 )
         if zero:
             return ProtocolError(

@@ -33,7 +33,7 @@ _ERRORS = (msgspec.MsgspecError, TypeError, ValueError, OverflowError, Recursion
 """What msgspec raises for values that it cannot encode or decode."""
 
 _TOO_LARGE = (
-    "store the blob elsewhere and log a reference, or let operations be larger: raise "
+    "store the value elsewhere and log a reference to it; or raise "
     "storage.max_entry_size of every member first, then CopycatClient(max_entry_size=...)"
 )
 
@@ -68,7 +68,7 @@ class CompactionMode(enum.StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> CompactionMode | None:
-        """The words of the aliases go on to be understood where a word is given."""
+        """The words of the aliases are still understood where a word is given."""
         return _ALIASES.get(value) if isinstance(value, str) else None
 
 
@@ -110,7 +110,7 @@ class Operation(
 
 
 class Command(Operation[R_co], Generic[R_co], frozen=True):
-    """Changes state: goes through the log, takes effect exactly once."""
+    """Changes state: it becomes an entry of the log, and takes effect exactly once."""
 
     __compaction__: ClassVar[CompactionMode] = CompactionMode.DEFAULT
     __since__: ClassVar[int] = 1

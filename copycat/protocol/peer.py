@@ -198,7 +198,7 @@ class InstallSnapshot(msgspec.Struct, frozen=True):
 
 
 class InstallReply(msgspec.Struct, frozen=True):
-    """How much of the file is held: the sender goes on from there.
+    """How much of the file is held: the sender continues from there.
 
     done: this member has the snapshot's entry, durably: by it, or by its own log.
     """

@@ -8,7 +8,7 @@ becomes that type again at the client, most often ApplicationError (F23).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -127,8 +127,16 @@ def encode_results(results: list[Any], operations: Sequence[object] = ()) -> byt
 
 def encode_pieces(
     results: list[Any], operations: Sequence[object] = ()
-) -> Iterator[tuple[int, bytes]]:
+) -> Iterable[tuple[int, bytes]]:
     """The same in pieces of about PIECE_NBYTES at most, or of one result: (count, array)."""
+    count = len(results)
+    if _HEAD * (count + 1) <= PIECE_NBYTES and _SIZED.isdisjoint(map(type, results)):
+        return ((count, encode_results(results, operations)),)
+    return _cut_pieces(results, operations)
+
+
+def _cut_pieces(results: list[Any], operations: Sequence[object]) -> Iterator[tuple[int, bytes]]:
+    """Each piece is encoded when it is asked for, since there may be no room for the next one."""
     sizes = [len(each) + _HEAD if type(each) in _SIZED else _HEAD for each in results]
     start, nbytes = 0, _HEAD
     if sum(sizes) + _HEAD > PIECE_NBYTES:

@@ -35,7 +35,7 @@ The driver has four duties:
 2. Answer `Sync` with `Synced`, and `SaveHardState` with `Saved`, only when the disk has it.
 3. Send what a `Send` or a `Replicate` says, and deliver only messages whose bytes were verified.
    Messages may be lost, doubled, delayed and reordered.
-4. Begin each turn with a `Tick` of the milliseconds that passed, by a clock that goes on while
+4. Begin each turn with a `Tick` of the milliseconds that passed, by a clock that also counts while
    the machine sleeps (C11).
 
 The loop:
@@ -70,7 +70,7 @@ while a leader is heard, unless that leader itself hands its leadership over.
 `AppendEntries` carries a span, the name of the entry before it, and how far the leader has
 committed; with an empty span it is a heartbeat. It names the leader of its term, which is its
 sender: a follower takes entries from no other member in this term. `AppendReply` says how far
-the follower's log is durable and equal to the leader's (C1), or names the entry to go back to. A
+the follower's log is durable and equal to the leader's (C1), or names the entry to return to. A
 follower commits only what the very message in its hand verified (C2).
 
 `InstallSnapshot` offers a snapshot when the log does not reach back far enough, or when deletions

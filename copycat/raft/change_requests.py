@@ -116,7 +116,7 @@ def _was_member(raft: State, member: MemberId) -> bool:
 
 
 def _is_linked(raft: State, leader_state: LeaderState, change: ConfigurationChange) -> bool:
-    """C37: who is to join or to be promoted has a link that stands; who goes down needs none."""
+    """C37: who is to join or to be promoted has an open link; a demotion or removal needs none."""
     if change.kind in {ChangeKind.DEMOTE, ChangeKind.REMOVE}:
         return True
     progress = leader_state.progress.get(change.member)
@@ -169,8 +169,8 @@ def missing_voters(
     """C37: empty when the voters of `configuration` that are in reach, without one that is new
     among them, are a majority of it. Else those that are not in reach.
 
-    Whoever brings a change may be gone before the change is committed, and then nothing could take
-    it back. A single voter that adds a second one has no other choice.
+    Whoever asks for a change may have left before the change is committed, and then nothing could
+    take it back. A single voter that adds a second one has no other choice.
     """
     now = raft.committed_configuration
     in_reach = [
@@ -217,7 +217,7 @@ def _to_demote_first(raft: State, missing: tuple[MemberId, ...]) -> MemberId:
 
 
 def on_committed(raft: State, leader_state: LeaderState) -> None:
-    """A configuration was committed: answer whoever waits for it, and go on with promotions."""
+    """A configuration was committed: answer whoever waits for it, and continue promotions."""
     committed, changes = raft.committed_configuration, leader_state.changes
     waiting, changes.waiting = changes.waiting, []
     follow_promotions(raft, leader_state)
@@ -232,8 +232,8 @@ def on_committed(raft: State, leader_state: LeaderState) -> None:
 
 
 def follow_promotions(raft: State, leader_state: LeaderState) -> None:
-    """A promotion goes on while its flag stands in the committed configuration, whoever set it; it
-    ends with the vote, or when the flag is gone (C36)."""
+    """A promotion continues while the committed configuration has its flag, whoever set it; it
+    ends with the vote, or when the flag is removed (C36)."""
     committed, promotions = raft.committed_configuration, leader_state.changes.promotions
     flagged = [each.member for each in committed.members if each.is_promotable]
     for member in [member for member in promotions if member not in flagged]:

@@ -110,7 +110,7 @@ def next_configuration(
 def with_vote(member: MemberId, now: Configuration, entry: EntryId) -> Configuration:
     """The second entry of a promotion: a member that has the flag becomes a voter."""
     record = now.record(member)
-    require(record is not None and record.is_promotable, "no flag stands", member=member)
+    require(record is not None and record.is_promotable, "no flag is set", member=member)
     assert record is not None  # noqa: S101  # for the type checker
     return now.with_record(record._replace(type=MemberType.ACTIVE, is_promotable=False), entry)
 

@@ -5,7 +5,7 @@ the log does: an append adds a row, a truncation drops all rows above it, be it 
 snapshot that is installed becomes the base. Which row is committed is a question to the commit
 index; the table remembers no answer, so nothing of it has to be taken back.
 
-Beside it stands the configuration that a leader told this member, or that its directory kept, when
+Beside it is the configuration that a leader told this member, or that its directory kept, when
 the log does not reach so far: a member that joins, a reserve, and a member with its log in memory
 know it from there. It counts while its name is above that of every row: names of committed entries
 rise in the order of Raft, and an entry that was not committed is followed by one of a higher term.
@@ -103,7 +103,7 @@ class ConfigurationTable:
         return len(self.rows) < size
 
     def install(self, base: Configuration, index: int, *, continues: bool) -> None:
-        """A snapshot of `index` is here and holds `base`; the log goes on behind it, or not."""
+        """A snapshot of `index` is here and holds `base`; the log continues after it, or not."""
         self.rows = [base, *(self.above(index) if continues else ())]
 
     def trim(self, first_index: int) -> None:

@@ -163,7 +163,8 @@ def on_leader_heard(raft: State, leader: MemberId, term: int) -> None:
 
 
 def on_snapshot_installed(raft: State, event: SnapshotInstalled) -> None:
-    """I12: commit never goes back, a suffix that continues the entry stays, any other goes.
+    """I12: the commit index never decreases; a suffix that continues the entry stays, any
+    other is deleted.
 
     The snapshot is on the disk, so what it covers is durable; should the log be shorter after
     a crash, it begins anew right after the snapshot (C24).

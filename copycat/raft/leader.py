@@ -137,7 +137,8 @@ def on_append_reply(raft: State, sender: MemberId, message: AppendReply) -> None
         _on_rejected(raft, leader_state, sender, progress, message)
     if leader_state.reads.round_request:
         _count_round(raft, leader_state)
-    leader_state.replicator.send_entries(raft, sender)
+    if progress.next_index <= raft.terms.last_index:
+        leader_state.replicator.send_entries(raft, sender)
     if leader_state.changes.promotions:
         change_requests.on_progress(raft, leader_state)
 
@@ -170,14 +171,14 @@ def _on_rejected(
     progress: Progress,
     message: AppendReply,
 ) -> None:
-    """Go back to what both logs have, or send a snapshot to a peer that entries do not help.
+    """Return to what both logs have, or send a snapshot to a peer that entries do not help.
 
     A peer that takes no gaps is sent a snapshot of all that is committed now, and every gap in
     this log lies below that. The deletion floor would not be enough: a leader that restarted
     does not know it any more.
     """
     if progress.state is ProgressState.SNAPSHOT or progress.scope >= Scope.HEARTBEATS:
-        return  # as expected: what it lacks is on its way, or it shall not have it
+        return  # as expected: what it lacks is being sent, or it shall not have it
     if message.wants_snapshot and message.request > progress.rewind_request:
         install_snapshot.commit_below_gaps(raft, leader_state)
         min_index = max(raft.commit_index, leader_state.valid_from)
@@ -201,7 +202,7 @@ def on_install_reply(raft: State, sender: MemberId, message: InstallReply) -> No
 
 
 def on_compacted(raft: State, first_index: int) -> None:
-    """The front of the log was deleted: go on with each peer from what the log still has."""
+    """The front of the log was deleted: continue with each peer from what the log still has."""
     install_snapshot.on_compacted(raft, first_index)
     if raft.leader_state is not None:
         for peer in raft.peers:
@@ -210,7 +211,10 @@ def on_compacted(raft: State, first_index: int) -> None:
 
 def _advance_commit(raft: State, leader_state: LeaderState) -> None:
     """Commit what a majority made durable, if it is of our own term (Figure 8, I7)."""
-    match_of = {peer: progress.counted_index for peer, progress in leader_state.progress.items()}
+    match_of = {  # `Progress.counted_index`, without a call for each
+        peer: 0 if progress.has_regressed else progress.match_index
+        for peer, progress in leader_state.progress.items()
+    }
     match_of[raft.member] = raft.durable_index
     index = raft.configuration.agreed_index(match_of)
     if index <= raft.commit_index or index < leader_state.noop_index:
@@ -319,7 +323,7 @@ def _disk_is_slow(raft: State, elapsed_ms: int) -> bool:
 
 
 def _check_quorum(raft: State, leader_state: LeaderState, elapsed_ms: int) -> bool:
-    """Whether to go on leading; sets the time of the next check.
+    """Whether to remain the leader; sets the time of the next check.
 
     A process that stood still for a while (a slow disk, a stopped machine) takes this tick before
     it has read what arrived meanwhile, so it checks once more a heartbeat later.
@@ -362,6 +366,6 @@ def deadline_ms(leader_state: LeaderState) -> int:
 
 
 def on_peer_reachable(raft: State, leader_state: LeaderState, peer: MemberId) -> None:
-    """Send a heartbeat over the new link: the answer says where to go on."""
+    """Send a heartbeat over the new link: the answer says where to continue."""
     if peer in leader_state.progress:
         leader_state.replicator.send_heartbeat(raft, peer)

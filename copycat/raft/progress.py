@@ -175,11 +175,11 @@ class Progress:
         return True
 
     def rewind(self, request: int, newest: EntryId) -> bool:
-        """`request` was rejected: go back to `newest`, the leader's entry at or below the hint.
+        """`request` was rejected: return to `newest`, the leader's entry at or below the hint.
 
         False when the rejection tells nothing new: it is late, or its hint is not below what is
         known. A rejection below match_index moves nothing: unless it is late, the log of the peer
-        has regressed (F8, `copycat/raft/regression.py`), and probes would go on for ever.
+        has regressed (F8, `copycat/raft/regression.py`), and probes would continue for ever.
         """
         next_index = max(newest.next, self.match_index + 1)
         if request <= self.rewind_request or next_index >= self.next_index:
@@ -189,7 +189,7 @@ class Progress:
         return True
 
     def begin_snapshot(self, request: int, next_index: int) -> None:
-        """Entries do not help this peer; after the snapshot they go on at `next_index` or later.
+        """Entries do not help this peer; after the snapshot they begin at `next_index` or later.
 
         Heartbeats at `next_index` meanwhile: whoever accepts one needs no snapshot any more.
         """
@@ -198,7 +198,7 @@ class Progress:
         self.snapshot_request = request
 
     def end_snapshot(self, match_index: int) -> None:
-        """The peer has everything up to `match_index` durably: go on with entries."""
+        """The peer has everything up to `match_index` durably: continue with entries."""
         self.has_regressed = self.has_regressed and match_index < self.match_index
         self.match_index = max(self.match_index, match_index)
         self.match_request = self.last_request
@@ -220,7 +220,7 @@ class Progress:
                 )
 
     def mark_lost(self) -> None:
-        """The link broke. next_index stays: the first probe's rejection says where to go on."""
+        """The link broke. next_index stays: the first probe's rejection says where to continue."""
         self._reset(ProgressState.LOST)
 
     def _reset(self, state: ProgressState) -> None:

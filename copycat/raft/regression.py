@@ -56,6 +56,9 @@ def on_reply(raft: State, peer: MemberId, progress: Progress, message: AppendRep
     A peer whose log regressed may also have lost a newer term that it had seen. Until it has its
     acknowledged entries again it counts neither for commits nor for reads.
     """
+    reaches = message.accepted and message.match_index >= progress.match_index
+    if reaches and not progress.has_regressed:
+        return True  # nearly always
     if not shows_regression(raft, progress, message):
         if message.accepted and message.request > progress.match_request:
             progress.has_regressed = False

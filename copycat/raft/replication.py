@@ -84,8 +84,8 @@ class Replicator:
         left, and leads here again.
         """
         progress = self.progress[peer]
-        state = progress.state
-        end = source.terms.end
+        state, terms = progress.state, source.terms
+        end = terms.last_index + 1
         if not progress.sends_all:
             end = min(end, progress.end_of_scope(source.commit_index))
         if (
@@ -103,8 +103,8 @@ class Replicator:
             Replicate(
                 peer,
                 request,
-                source.terms.entry_at(next_index - 1),
-                source.terms.span_from(next_index, end),
+                terms.entry_at(next_index - 1),
+                terms.span_from(next_index, end),
                 source.commit_index,
                 min(source.cluster_deletion_floor, source.commit_index),
                 progress.orders,
@@ -114,7 +114,9 @@ class Replicator:
     def on_sent(self, source: LogSource, peer: MemberId, span: Span) -> None:
         """Part of the last `Replicate` left: send more while the window of `peer` has room."""
         progress = self.progress.get(peer)
-        if progress is not None and progress.on_sent(span):
+        if progress is None or not progress.on_sent(span):
+            return
+        if progress.next_index <= source.terms.last_index:
             self.send_entries(source, peer)
 
     def on_accepted(self, source: LogSource, peer: MemberId, request: int) -> None:

@@ -456,7 +456,10 @@ class State:
     @property
     def own_deadline_ms(self) -> int:
         """When a follower or candidate acts on its own."""
-        return self.election_at_ms if self.eligibility.may_campaign else NEVER_MS
+        eligibility = self.eligibility
+        if not eligibility.restrictions or eligibility.may_campaign:
+            return self.election_at_ms
+        return NEVER_MS
 
     # ---- hard state and what waits for it --------------------------------------------
 

@@ -111,12 +111,15 @@ class TermIndex:
 
     def entry_at(self, index: int) -> EntryId:
         """The entry's name; its term may be UNKNOWN_TERM."""
+        firsts = self._firsts
+        if firsts and firsts[-1] <= index <= self.last_index:  # nearly always
+            return EntryId(self._terms[-1], index)
         return EntryId(self.term_at(index), index)
 
     def append(self, span: Span) -> None:
         """Add the entries of `span` right after the last one; terms never fall."""
         term, first, end = span
-        if first != self.end or end <= first:
+        if first != self.last_index + 1 or end <= first:
             require(
                 False,
                 "an append must continue the log",
@@ -186,6 +189,9 @@ class TermIndex:
 
     def span_from(self, first: int, end: int) -> Span:
         """Entries from `first` up to `end`, cut where the term changes: one batch, one term."""
+        firsts, last_index = self._firsts, self.last_index
+        if firsts and firsts[-1] <= first <= last_index:  # nearly always
+            return Span(self._terms[-1], first, end if end <= last_index else last_index + 1)
         return Span(self.term_at(first), first, min(end, self._run_end(first)))
 
     def last_at_or_below(self, entry: EntryId) -> EntryId:
@@ -210,5 +216,5 @@ class TermIndex:
         """One past the last entry of the run that holds `index`."""
         firsts = self._firsts
         if firsts[-1] <= index:
-            return self.end
+            return self.last_index + 1
         return firsts[bisect_right(firsts, index)]

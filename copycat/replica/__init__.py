@@ -39,8 +39,8 @@ The loop that drives it, as a host writes it:
 
 `Replica.turn` moves the clocks, takes completed syncs and saves, makes the calls in the inbox,
 proposes what clients sent, asks for read indexes, does what is due by the clock, and starts the
-next save, sync and slice. All that arrived since the last turn makes one batch, one write to
-each peer and one sync. So a busy member does more in each turn instead of more turns.
+next save, sync and slice. All that arrived since the last turn becomes one batch, one write to
+each peer and one sync. So a busy member does more in each turn, and not more turns.
 
 What it promises:
 

@@ -1,4 +1,4 @@
-"""last_applied goes to commit_index, slice by slice, in the apply thread.
+"""Applies committed entries, slice by slice, in the apply thread.
 
 One slice is outstanding at a time: the user's code may block without stalling heartbeats, and
 the executor belongs to one thread. A slice holds up to
@@ -19,8 +19,9 @@ SLICE_COMMANDS = 256
 SLICE_NBYTES = 4 << 20
 """Entries of so many bytes are a slice, too; one batch of the log at least."""
 PATIENCE_MS = 5
-"""Nobody waits for a follower's state but readers: a trickle of commands is applied this often,
-since each slice costs two hops between threads, as much as a sync (docs/decisions/0008)."""
+"""Only readers wait for a follower's state: there few commands are applied at most this often,
+since each slice is passed to a thread and back, which costs as much as a sync
+(docs/decisions/0008)."""
 NEVER_MS = 1 << 62
 
 
@@ -34,18 +35,23 @@ class Applier:
         self._skips = skips
         self._busy = False
         self.last_applied = self.dispatched_index = last_applied
-        """`dispatched_index`: what is applied when the slice that is outstanding comes back."""
+        """`dispatched_index`: the last entry that was handed to the executor."""
         self.commit_index = last_applied
         self.nbytes = 0
         """Bytes of log that were handed to the executor: how much a restart would replay."""
         self.is_paused = False
-        """A snapshot is being installed: no slice starts before it is there."""
+        """A snapshot is being installed: no slice starts before that is done."""
         self.due_ms = NEVER_MS
-        """When what waits for more must be applied all the same."""
+        """When entries that wait for more entries must be applied all the same."""
 
     def commit(self, index: int) -> None:
         """Entries up to `index` may be applied."""
-        require(index >= self.commit_index, "commit went back", old=self.commit_index, new=index)
+        require(
+            index >= self.commit_index,
+            "the commit index decreased",
+            old=self.commit_index,
+            new=index,
+        )
         self.commit_index = index
 
     def next_slice(self, now_ms: int, *, eager: bool) -> list[Run]:
@@ -79,17 +85,18 @@ class Applier:
         return runs
 
     def _check_skips(self, span: Span) -> None:
-        """An index and a term name one entry for ever: is it the one that was meant?"""
+        """ConfigurationError if an entry to skip has another term here, and so is another
+        entry."""
         for skip in self._skips:
             if span.first <= skip.index < span.end and skip.term != span.term:
                 raise ConfigurationError(
                     f"entry {skip.index} is of term {span.term}; the one that this member is to"
                     f" skip is of term {skip.term}, and was never committed",
-                    hint="remove the file skipped-entries of this member, and of the others",
+                    hint="delete the file skipped-entries of this member and of the other members",
                 )
 
     def finished(self, outcome: ApplyResult) -> None:
-        """The outstanding slice came back (called in a turn)."""
+        """The outstanding slice was applied (called in a turn)."""
         require(
             self._busy and self.last_applied < outcome.last_applied <= self.commit_index,
             "an outcome that was not asked for",
@@ -102,11 +109,11 @@ class Applier:
         self._batch_reader.applied_up_to(self.last_applied)
 
     def pause(self) -> None:
-        """Start no slice until `installed`; one that is outstanding still comes back."""
+        """Start no slice until `installed`; an outstanding one is still finished."""
         self.is_paused = True
 
     def installed(self, index: int) -> None:
-        """The executor's state is that of the entry at `index` now; never an older one."""
+        """A snapshot was installed: the executor's state is now that after entry `index`."""
         require(
             self.is_paused and not self._busy and index >= self.last_applied,
             "a snapshot was installed over newer state",

@@ -107,7 +107,9 @@ class ClusterRequests:
     @property
     def due_ms(self) -> int:
         """When `advance` has something to do."""
-        return min((each.deadline_ms for each in self._newcomers.values()), default=NEVER_MS)
+        if not self._newcomers:
+            return NEVER_MS  # nearly always
+        return min(each.deadline_ms for each in self._newcomers.values())
 
     def request(self, route: Route, message: ClusterRequest) -> None:
         """Serve a request: a view anywhere, all else at the leader."""

@@ -1,11 +1,11 @@
 """When a member's log deletes what its machine released, and how much of it.
 
 The executor reports what was released while entry r was applied. It may be deleted once every
-reply up to r is acknowledged (C21): until then it waits here, then its bits are set in the log.
-When a run pays is decided by `copycat.storage.compaction.CompactionScheduler`, which is asked in
-turns of the replica.
+reply up to r is acknowledged (C21): until then it is remembered here, then it is marked as
+released in the log. Whether a run is worth its cost is decided by
+`copycat.storage.compaction.CompactionScheduler`, which is asked in turns of the replica.
 
-A run goes through the turns of the replica in five steps, and `_MemberRun` carries it:
+A run has five steps, each in a turn of the replica or in a thread, and `_MemberRun` is its state:
 
 1. the apply thread reads how far all replies are acknowledged (C21);
 2. everything that was applied at that moment becomes durable here (C22);
@@ -54,7 +54,7 @@ Done = Callable[[CompactionReport], None]
 
 
 class _MemberRun:
-    """One run of a member, while it goes from turn to turn and from thread to thread."""
+    """The state of one run of a member, from its first step to its last."""
 
     def __init__(self, run: CompactionRun, done: Done | None) -> None:
         self.run = run
@@ -123,7 +123,7 @@ class CompactionRunner:
 
     def keep(self, now_ms: int, *, is_short: bool) -> None:
         """Begin a run if one is due. is_short: the disk is nearly full."""
-        self._go_on_if_durable()
+        self._continue_if_durable()
         if self._run is not None:
             return
         if self._asked:
@@ -143,13 +143,13 @@ class CompactionRunner:
         read = partial(_read_acknowledged, self._executor)
         self._inbox.run(Lane.APPLY, read, partial(self._acknowledged_read, run))
 
-    def _acknowledged_read(self, run: _MemberRun, found: tuple[int, int]) -> None:
-        run.waits_for, run.acknowledged_index = found
+    def _acknowledged_read(self, run: _MemberRun, indexes: tuple[int, int]) -> None:
+        run.waits_for, run.acknowledged_index = indexes
         self._sync_scheduler.request_full_sync()
-        self._go_on_if_durable()
+        self._continue_if_durable()
 
-    def _go_on_if_durable(self) -> None:
-        """An acknowledgement that a crash takes back is none for who replays from this disk: the
+    def _continue_if_durable(self) -> None:
+        """An acknowledgement that a crash loses does not count for a replay from this disk: the
         run begins once this disk has all that the executor had applied when it was asked (C22)."""
         run = self._run
         if run is None or run.waits_for is None:
@@ -200,8 +200,9 @@ class CompactionRunner:
             self._install(run)
 
     def _install(self, run: _MemberRun) -> None:
-        """In order, and none behind one that failed, or that was dropped with some of it still in
-        the log: a deletion must not be deleted before what it deleted."""
+        """Install the rewrites in order, and none after one that failed, or that was dropped while
+        some of its entries are in the log: a deletion must not be deleted before what it
+        deleted."""
         failure: StorageError | None = None
         for number, rewrite in enumerate(run.rewrites):
             failure = failure or run.failures[number]
@@ -239,7 +240,7 @@ def _read_acknowledged(executor: SessionExecutor) -> tuple[int, int]:
 
 def _run(rewrite: Rewrite) -> StorageError | None:
     """In a compaction thread. A disk that is full or fails here leaves the log as it was (F13); a
-    frame that cannot be read is damage, and what reads it next says so."""
+    frame that cannot be read is damage, which the next read of it reports."""
     try:
         rewrite.run()
     except StorageError as error:

@@ -41,8 +41,8 @@ __all__ = ["Connections", "RefusalReason", "Replies", "Route"]
 RESULTS_NBYTES_MAX = PIECE_NBYTES
 """Above this the results of a run are sent in several frames."""
 TURN_NBYTES_MAX = 8 << 20
-"""With so many bytes of results a turn has done enough: the others are sent in later ones, or
-everything else would wait for their copies."""
+"""One turn sends about so many bytes of results: the others are sent in later turns, so that other
+work does not wait until they are copied."""
 FETCHES_MAX = 8
 """Sessions whose replies are read from the cache at the same time, about REPLY_ROOM of each."""
 FETCH_MAX = 8192
@@ -177,8 +177,8 @@ class Connections:
         self._requested_timeout_ms: dict[int, int] = {}
         """connection of this member -> the timeout that a REGISTER asked for there."""
         self._pending: dict[int, _Recipient] = {}
-        """Those with results that wait for room or for a later turn; who was served last is the
-        last."""
+        """Sessions with results that wait for room or for a later turn; the one that was served
+        last is the last."""
         self._fetches = 0
         """Under way in the apply thread."""
         self._turn_nbytes = 0
@@ -247,8 +247,8 @@ class Connections:
     def resend(self, session: int, first: int, last: int) -> None:
         """The client asks again for the results of `first` to `last`, which were applied.
 
-        A connection of this member that had no room is slow: what was written to it is on its
-        way, and is not sent twice. A member that forwards requests may have lost it.
+        A connection of this member that had no room is slow: what was written to it will arrive,
+        and is not sent twice. A member that forwards requests may have lost it.
         """
         recipient = self._recipients.get(session)
         if recipient is None or recipient.route is None:
@@ -291,7 +291,7 @@ class Connections:
         recipient.is_fetching = False
         self._fetches -= 1
         if recipient.route != route or recipient.unsent is None:
-            return  # the client is somewhere else now, and asks there
+            return  # the client has another connection now, and asks there
         next_unsent, last = recipient.unsent
         if not replies:
             recipient.unsent = None  # the session ended meanwhile

@@ -1,9 +1,9 @@
 """Admission on a full disk, and the ballast file that is deleted when the disk is full (F12).
 
 Entries are refused before the disk would refuse them: a member without room for another batch
-takes nothing new, neither from clients nor from its leader, until there was room for a while.
-Queries go on. A leader takes nothing new either while the disks of so many followers are full that
-nothing can be committed.
+accepts nothing new, neither from clients nor from its leader, until there was room for a while.
+Queries continue. A leader takes nothing new either while the disks of so many followers are full
+that nothing can be committed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from copycat.types import Span
 __all__ = ["ROOM_AGAIN_MS", "DiskSpace"]
 
 CHECK_MS = 100
-"""How often a full disk is asked for room."""
+"""How often it is checked whether a full disk has room."""
 FRAME_NBYTES = 32
 """A frame of the log without its payload."""
 ROOM_AGAIN_MS = 1000
@@ -72,7 +72,7 @@ class DiskSpace:
         self._ballast_ms = clock.now_ms
         """Not before this time is the ballast file written again."""
         self._check_ms = clock.now_ms
-        """When a full disk is asked for room next."""
+        """When it is checked next whether a full disk has room."""
         self._room_since_ms = -1
         """Since when a full disk has had room; -1: it has none."""
         self._listeners: list[Callable[[bool], None]] = []
@@ -127,7 +127,7 @@ class DiskSpace:
             self._check_room(now_ms)
 
     def stop_admission(self) -> None:
-        """Something was not admitted: take nothing more. Steps the core, once."""
+        """Something was not admitted: accept nothing more. Steps the core, once."""
         if not self.is_full:
             self._set_full(full=True)
 
@@ -151,6 +151,8 @@ class DiskSpace:
 
     def update_write_stall(self) -> None:
         """Refuse requests while disks are full, here or at too many followers, and say why."""
+        if not (self.is_full or self._outage.full_peers or self.write_stall.reason):
+            return  # nearly always
         write_stall = self._outage.write_stall(is_full=self.is_full)
         if write_stall == self.write_stall:
             return
@@ -164,7 +166,7 @@ class DiskSpace:
             return
         proposal_queue.reopen()
         if proposal_queue.admitting:
-            # Keep-alives were refused meanwhile: nobody was silent of their own will.
+            # Keep-alives were refused meanwhile, so no session may expire because of that time.
             self._sessions.extend_all_timeouts(self._clock.peek_ms())
 
     # ---- the ballast file --------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""Steps the core and carries out its effects, in list order, each in one place.
+"""Steps the core and executes its effects, in list order, each in one place.
 
-Effects may cause events (what was shipped, a link that would not take it); those are stepped
-after the effects of the event before them, so nothing is re-entrant.
+Effects may cause events (what was sent, or that a link did not take it); those are stepped after
+the effects of the event before them, so nothing is re-entrant.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ SnapshotEffect = ShipSnapshot | EndShipping | ReceiveSnapshot
 
 
 class Payload(NamedTuple):
-    """What the core's event only names: the bytes that its effects are about."""
+    """The bytes that an event stands for: the core sees only names of entries."""
 
     proposals: Sequence[Proposal] = ()
     """Of `Proposed`."""
@@ -106,13 +106,13 @@ class EntrySender:
         leader: MemberId,
         log_time_ms: int,
     ) -> Span | None:
-        """Send what one message takes; the span that went out, None when no link took it.
+        """Send what one message takes; the span that was sent, None when no link took it.
 
         leader: this member, which leads `term`.  log_time_ms: as this leader knows it (C25).
 
-        What is in a gap was committed (C3), even if this leader started anew and does not know
-        yet how far: it says so, or a peer that lags would refuse the gap, and without that
-        peer there may be no majority for anything new.
+        What is in a gap was committed (C3), even if this leader was restarted and does not know
+        yet up to where all is committed: the message says that the gap is, or a peer that lags
+        would refuse the gap, and without that peer there may be no majority for new entries.
         """
         span, batch, committed = effect.span, None, effect.leader_commit
         if span.first < span.end:
@@ -139,7 +139,8 @@ class EntrySender:
 
 
 class EffectHandler(Protocol):
-    """Who executes the effects that need more than the parts: the replica."""
+    """Who executes the effects that need more than the parts: `copycat/replica/replica.py`, the
+    methods of these names."""
 
     def on_role_changed(self, effect: RoleChanged) -> None:
         """This member has another role, or another leader."""
@@ -200,7 +201,7 @@ class Driver:
         self._replies: dict[MemberId, AppendReply] = {}
         """Answers of this turn; a later one that says more replaces an earlier one."""
         self._unannounced: set[MemberId] = set()
-        """Peers with a new link that were not told yet where this log ends."""
+        """Peers with a new link to which it was not sent yet where this log ends."""
 
     def queue(self, event: Event) -> None:
         """An event that follows from an effect; stepped after the effects beside it."""
@@ -352,14 +353,14 @@ class Driver:
             self._write(peer, message)
 
     def answer(self, peer: MemberId, message: PeerMessage) -> None:
-        """Send what the replica says by itself in the core's term. Nothing is sent while the term
-        is not on the disk (I2): it is an answer to a peer that asks again."""
+        """Send a message that the replica makes by itself, in the core's term. Nothing is sent
+        while the term is not on the disk (I2), since the peer asks again."""
         if not self._raft.is_saving:
             self._write(peer, message)
 
     def link_opened(self, peer: MemberId) -> None:
-        """A link is open: say first where this log ends (F8), or as soon as the term of the
-        leader that it follows is on the disk (I2)."""
+        """A link is open: first tell the peer where this log ends (F8), as soon as the term of the
+        leader that this member follows is on the disk (I2)."""
         self._unannounced.add(peer)
         self._announce_position()
 
@@ -407,8 +408,8 @@ class Driver:
 
 
 def _twice(change: Callable[[], None]) -> None:
-    """What the system lacked for a moment stops no member (F29): the log is as it was, and the
-    same call may follow. What it lacks still does, by name."""
+    """A shortage that lasts only a moment does not stop the member (F29): the log is as it was, so
+    the same call is made again. If that fails too, the error says what was short."""
     try:
         change()
     except ResourceError as shortage:
@@ -417,10 +418,10 @@ def _twice(change: Callable[[], None]) -> None:
 
 
 def merge_replies(earlier: AppendReply, later: AppendReply) -> AppendReply | None:
-    """One reply that says what both say, or None when they do not agree.
+    """One reply that contains what both contain, or None when that cannot be.
 
-    Of one term and both accepted: the newer request vouches for the round, the greater
-    match_index for the disk; both stay facts (C1).
+    Both must be of one term and accepted: the newer request confirms the round, and the greater
+    match_index what is on the disk; each of the two is still true (C1).
     """
     if not (earlier.accepted and later.accepted and earlier.term == later.term):
         return None

@@ -1,7 +1,7 @@
 """What a replica asks of the world, and the queue of all that the world has for its next turn.
 
-asyncio and the simulator each implement `Host`. None of its verbs calls back before it returns,
-but for a quick sync (see `Host.sync`), and what it calls back only queues.
+asyncio and the simulator each implement `Host`. No method calls back before it returns, except for
+a quick sync (see `Host.sync`), and what it calls back only queues.
 
 Everything that happens to a replica between two turns is put into the `Inbox`, and nothing else
 is done with it: a frame that arrived, a link that broke, an answer of a thread. `Replica.turn`
@@ -43,7 +43,7 @@ class Lane(Enum):
 
 
 class Host(Protocol):
-    """The verbs that differ between a real process and a simulated one."""
+    """The operations that differ between a real process and a simulated one."""
 
     def wake(self) -> None:
         """Something was queued: call `Replica.turn` soon. Many wakes make one turn."""
@@ -65,17 +65,18 @@ class Host(Protocol):
 
     def disconnect_peer(self, peer: MemberId) -> None:
         """Close the link to `peer`, who is no member any more or has another address, and dial no
-        more. What was queued for it is dropped."""
+        more. What was queued for it is dropped, and `send` to it is refused. A `peer_down` may
+        follow, as for any link that broke."""
         ...
 
     def reply(self, connection: int, frame: bytes) -> None:
-        """Queue one frame to a client connection; dropped when it is gone."""
+        """Queue one frame to a client connection; dropped when the connection is closed."""
         ...
 
     def has_room(self, peer: MemberId, connection: int, unsent_max: int = REPLY_ROOM) -> bool:
         """Whether less than `unsent_max` bytes wait on the link to `peer` (0: on a client's
-        connection). After a False the replica is woken when there is room; a connection that is
-        gone has room, for what is sent to it is dropped."""
+        connection). After a False the replica is woken when there is room; a closed connection has
+        room, since what is sent to it is dropped."""
         ...
 
     def disconnect(self, connection: int, reason: str) -> None:
@@ -89,7 +90,7 @@ class Host(Protocol):
     def sync(self, ticket: SyncTicket) -> None:
         """Run the ticket, inline or in the sync thread; then `Replica.synced(ticket)`.
 
-        A failure goes to `Replica.failed(cause)`.
+        After a failure the host calls `Replica.failed(cause)`.
         """
         ...
 
@@ -106,11 +107,11 @@ class Host(Protocol):
         ...
 
     def stop(self, reason: BaseException) -> None:
-        """Fail-stop this member: no further promise leaves."""
+        """Stop this member after a failure: it acknowledges nothing any more."""
         ...
 
     def restart(self) -> None:
-        """Close this replica and its directory, and start anew from what the directory says: the
+        """Close this replica and its directory, and start again from what the directory says: the
         member has no right to its log and its state any more. No further promise leaves."""
         ...
 

@@ -1,4 +1,5 @@
-"""What peers say: checked and decoded at once, taken in the next turn in the order it came."""
+"""Messages of peers: verified and decoded at once, handled in the next turn in the order of
+arrival."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leadership that somebody asked to be handed over: whom to tell how that went, and why not."""
+"""Transfers of leadership that were asked for: reports whether each happened, or why not."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ LEADS_ON = frozenset({TransferFailure.LAGS, TransferFailure.UNREACHABLE, Transfe
 
 
 class TransferOutcome(msgspec.Struct, frozen=True):
-    """How a transfer of leadership went.
+    """The result of a transfer of leadership.
 
-    ok: the member that was asked for was heard to lead.  why: why not, a whole sentence without
-    its end.  leader: address of who leads now, as far as known.
+    ok: the member that was asked for leads now. why: why not, a whole sentence without its end.
+    leader: address of who leads now, as far as known.
     """
 
     ok: bool
@@ -53,7 +53,7 @@ class LeadershipTransfer:
         self._driver.step(TransferRequested(to))
 
     def finished(self, effect: TransferFinished) -> None:
-        """The core said how it went."""
+        """The core said how the transfer ended."""
         waiters, self._waiters = self._waiters, []
         for to, done in waiters:
             done(self._outcome(to, effect))
@@ -85,16 +85,19 @@ class LeadershipTransfer:
         match failure:
             case TransferFailure.LAGS:
                 return (
-                    f"{name} lacked {lacks} entries for an election timeout; {me} goes on leading"
+                    f"{name} lacked {lacks} entries for an election timeout;"
+                    f" {me} remains the leader"
                 )
             case TransferFailure.UNREACHABLE:
-                return f"{me} has no link to {name}, and goes on leading"
+                return f"{me} has no link to {name}, and remains the leader"
             case TransferFailure.SILENT:
-                return f"{name} did not take over within an election timeout; {me} goes on leading"
+                return (
+                    f"{name} did not take over within an election timeout; {me} remains the leader"
+                )
             case TransferFailure.BUSY:
                 return (
                     f"{me} was handing leadership to {tried} when {name} was asked for; that"
-                    f" failed, and {me} goes on leading"
+                    f" failed, and {me} remains the leader"
                 )
             case TransferFailure.ANOTHER_LEADS:
                 term = raft.current_term
@@ -110,5 +113,5 @@ class LeadershipTransfer:
         """target: to whom leadership was to be handed; 0 for whoever is best."""
         members, me = self._members, self._members.own_address
         if target in members and not members.configuration.has_vote(target):
-            return f"{members[target]} has no vote, so it cannot lead; {me} goes on leading"
+            return f"{members[target]} has no vote, so it cannot lead; {me} remains the leader"
         return f"{me} has no follower to hand leadership to"

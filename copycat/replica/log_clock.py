@@ -27,12 +27,13 @@ from copycat.types import MemberId
 __all__ = ["REPORT_MS_MAX", "ConfigurationSource", "LogClock", "TimeReport", "last_time_ms"]
 
 REPORT_MS_MAX = 60_000
-"""What a voter said of its clocks counts for so long: they may have been set since."""
+"""A voter's report of its clocks counts for so long, since the clocks may be set later."""
 NOTE_MS = 1000
 """A wall clock that differs from log time by so much more or less than was written is noted.
 
-By less, clocks that run at slightly different speeds would have it written all the time. So after
-all members were down log time can be ahead by so much, if the clocks of a majority were set ahead.
+With a smaller limit, clocks that run at slightly different speeds would cause writes all the time.
+So after all members were down, log time can be ahead by so much, if the clocks of a majority were
+set ahead.
 """
 
 
@@ -58,7 +59,7 @@ class ConfigurationSource(Protocol):
 
 
 class LogClock:
-    """Stamps batches with milliseconds that never go back.
+    """Stamps batches with milliseconds that never decrease.
 
     source: which member this is, and whose clocks count when it asks.  now_ms: of CLOCK_BOOTTIME.
     wall_ms: of this machine's wall clock.  last_entry_ms: log time of the last entry, 0 in an
@@ -110,8 +111,8 @@ class LogClock:
             self._begin(log_time_ms, term)
 
     def entry_appended(self, entry_ms: int) -> None:
-        """An entry with this time was appended on behalf of another leader, now or long ago, and
-        is the last one. What log time is by now, a heartbeat says once all entries are here."""
+        """The last entry, which another leader wrote, now or long ago, has this time. A later
+        heartbeat says what log time is by now, once all entries are here."""
         self.last_ms = entry_ms
         self._begin(entry_ms, 0)
 
@@ -157,8 +158,8 @@ class LogClock:
         """The latest time that a majority of all voters have reached. last_term: of the log's
         last entry; 0 in an empty log, where wall clocks count.
 
-        The lower median of what they said within the last minute; who said nothing has not come
-        to any time. 0: fewer than a majority said something.
+        The lower median of what they reported within the last minute; a voter that reported
+        nothing counts as one at time 0. 0: fewer than a majority reported something.
         """
         times = {self._source.member: _time_of(self.report, last_term)}
         for voter, (report, at_ms) in self._reports.items():
@@ -169,7 +170,7 @@ class LogClock:
         return self._source.configuration.agreed_index(times)
 
     def elected(self, term: int, last_term: int) -> None:
-        """This member was elected for `term`: go on with log time as it knows it, or ask.
+        """This member was elected for `term`: continue with log time as it knows it, or ask.
 
         Whoever was elected has the votes of a majority, and each came with a report.
         """

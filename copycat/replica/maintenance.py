@@ -22,7 +22,7 @@ from copycat.replica.status import RecoveryStatus
 from copycat.storage.interface import ReplicaLog
 from copycat.storage.segment_files import SpareSegment, remove_obsolete_files
 
-__all__ = ["Maintenance"]
+__all__ = ["PAUSE_MS", "Maintenance"]
 
 INTERVAL_MS = 100
 """How often `run_due` is called."""
@@ -32,7 +32,7 @@ so heard nobody."""
 
 
 class Maintenance:
-    """Called at the beginning of a turn (`begin`), ten times a second (`run_due`), and at the end
+    """Called when a turn begins late (`paused`), ten times a second (`run_due`), and at the end
     of each turn (`prepare_files`).
 
     time_file: where the note of log time is written; None: nowhere.
@@ -85,10 +85,10 @@ class Maintenance:
         """`run_due` is due in this turn."""
         self.deadline_ms = self._clock.now_ms
 
-    def begin(self, elapsed_ms: int) -> None:
-        """A turn begins. Where this process did not run for a while, sessions that it could not
-        hear get their time again (F18)."""
-        if elapsed_ms >= PAUSE_MS and self._proposal_queue.admitting:
+    def paused(self, elapsed_ms: int) -> None:
+        """A turn begins PAUSE_MS or more after the last one: this process did not run for a while,
+        and sessions that it could not hear get their time again (F18)."""
+        if self._proposal_queue.admitting:
             self._sessions.extend_timeouts(self._clock.peek_ms(), elapsed_ms)
 
     def run_due(self, now_ms: int) -> None:
@@ -137,7 +137,7 @@ class Maintenance:
 
         A full disk is asked again a while later.
         """
-        if not self._is_preparing and self._spare.is_due(now_ms):
+        if not self._is_preparing and self._log.wants_spare() and self._spare.is_due(now_ms):
             self._is_preparing = True
             self._inbox.run(Lane.ASIDE, self._spare.prepare, self._prepared)
         if not self._is_removing and self._log.has_obsolete_files():

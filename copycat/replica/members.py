@@ -1,4 +1,4 @@
-"""Who the members of the cluster are, and who is let in as one of them. Values in, values out.
+"""Who the members of the cluster are, and which peers are accepted as one of them.
 
 The core decides who is a member and says so with `ConfigurationChanged` and
 `ConfigurationCommitted`. The table is the only place in the replica that remembers it: links,
@@ -7,7 +7,8 @@ them in one step.
 
 A directory has a random incarnation. The first time that a leader meets a member it commits
 the pair; from then on another incarnation under the same id is a lost disk, and its votes and
-acknowledgements must not count: it forgot what it promised (C16, F8).
+acknowledgements must not count, since the new directory lacks what the old one had acknowledged
+(C16, F8).
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ class MemberTable(Mapping[MemberId, str]):
         self.committed_incarnations: dict[MemberId, int] = {}
         """Member -> incarnation of its directory, as committed and applied here."""
         self.greeted_incarnations: dict[MemberId, int] = {}
-        """What each peer said last with its Hello; the leader commits those that are new."""
+        """What each peer said last with its Hello; the leader commits those that are new. None of
+        a member that was removed, or has another address now."""
 
     def _all_records(self) -> dict[MemberId, MemberRecord]:
         """By id, those of the newest configuration first."""
@@ -114,12 +116,15 @@ class MemberTable(Mapping[MemberId, str]):
             if member != self.member and _address(after, member) != record.address
         )
         self.links.difference_update(to_disconnect)
+        for member in to_disconnect:  # at another address there may be another directory
+            self.greeted_incarnations.pop(member, None)
         return MemberChanges(to_connect, to_disconnect)
 
     # ---- the directories of the members --------------------------------------------------
 
     def record_incarnation(self, member: MemberId, incarnation: int) -> None:
-        """It was committed, and applied here: the first one holds for ever (C16)."""
+        """An incarnation was committed, and applied here: the first one of a member is valid for
+        ever (C16)."""
         self.committed_incarnations.setdefault(member, incarnation)
 
     # ---- who and where ---------------------------------------------------------------------
@@ -140,6 +145,13 @@ class MemberTable(Mapping[MemberId, str]):
     def address(self, member: MemberId) -> str:
         """Where `member` listens; empty for who is no member, as for nobody."""
         return _address(self._records, member)
+
+    def member_at(self, address: str) -> MemberId:
+        """Who listens at `address`; 0 for nobody."""
+        for member, record in self._records.items():
+            if record.address == address:
+                return member
+        return MemberId(0)
 
     @property
     def own_address(self) -> str:
@@ -167,7 +179,7 @@ def _address(records: Mapping[MemberId, MemberRecord], member: MemberId) -> str:
 
 
 class PeerRefused(ProtocolError):
-    """A dialler that is not let in. `frame` tells it why; the listener then closes."""
+    """A dialler that is refused. `frame` tells it why; the listener then closes the connection."""
 
     code = "peer-refused"
     default_hint = "see the reason above"
@@ -185,8 +197,8 @@ class Handshake:
 
     founders: addresses of the founding members, of which this one was one; empty otherwise.
     incarnation: of this directory.  logged: those of all directories as far as the log told at the
-    start, committed or not; nothing is applied yet then, and a wiped member that is let in before
-    would help to elect somebody who lacks entries.
+    start, committed or not; nothing is applied yet then, and a member whose disk was wiped, if it
+    is accepted before, would help to elect a leader that lacks entries.
     """
 
     def __init__(
@@ -324,7 +336,7 @@ class Handshake:
                 f"{hello.address} came back with another directory (incarnation "
                 f"{hello.incarnation:032x}, the cluster knows {known:032x}): what it acknowledged "
                 "may be lost, so it has no vote",
-                hint="bring the old directory back, or replace this member by a new one",
+                hint="bring the old directory back, or remove this member and add a new one",
             )
 
     def record_incarnation(self, member: MemberId, incarnation: int) -> CopycatError | None:

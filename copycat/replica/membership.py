@@ -56,6 +56,7 @@ class Membership:
         store: ConfigurationStore,
         outage: Outage,
         listeners: list[ClusterListener],
+        link_ended: Callable[[MemberId], None],
         restart: Callable[[], None],
     ) -> None:
         self._host = host
@@ -64,6 +65,7 @@ class Membership:
         self._store = store
         self._outage = outage
         self._listeners = listeners
+        self._link_ended = link_ended
         self._restart = restart
         self._departing: set[MemberId] = set()
         """No members any more, and the leader, this member, still has to tell them."""
@@ -112,7 +114,7 @@ class Membership:
 
     def _follow(self, changes: MemberChanges) -> None:
         for peer in changes.to_disconnect:
-            self._host.disconnect_peer(peer)
+            self._end_link(peer)
         for record in changes.to_connect:
             self._guests.pop(record.member, None)
             self._members.invited.discard(record.member)
@@ -122,8 +124,13 @@ class Membership:
     def _disconnect(self, peer: MemberId) -> None:
         if peer in self._departing:
             self._departing.discard(peer)
-            self._members.links.discard(peer)
-            self._host.disconnect_peer(peer)
+            self._end_link(peer)
+
+    def _end_link(self, peer: MemberId) -> None:
+        """The core hears of it at once, and not only when the host says so: that may be a turn
+        later."""
+        self._host.disconnect_peer(peer)
+        self._link_ended(peer)
 
     def stepped_down(self) -> None:
         """This member does not lead any more: the next leader tells those that are no members."""
@@ -137,7 +144,7 @@ class Membership:
             return
         known = self._guests.get(member)
         if known is not None and known.address != hello.address:
-            self._host.disconnect_peer(member)
+            self._end_link(member)
         self._guests[member] = _Guest(hello.address, self._clock.now_ms)
         if known is None or known.address != hello.address:
             while len(self._guests) > GUESTS_MAX:
@@ -156,7 +163,9 @@ class Membership:
     @property
     def due_ms(self) -> int:
         """When `advance` has something to do."""
-        return min(map(self._silent_at_ms, self._guests), default=NEVER_MS)
+        if not self._guests:
+            return NEVER_MS  # nearly always
+        return min(map(self._silent_at_ms, self._guests))
 
     def advance(self, now_ms: int) -> None:
         """Close the links to guests that are silent."""
@@ -170,5 +179,4 @@ class Membership:
     def _dismiss(self, member: MemberId) -> None:
         del self._guests[member]
         self._members.invited.discard(member)
-        self._members.links.discard(member)
-        self._host.disconnect_peer(member)
+        self._end_link(member)

@@ -24,7 +24,8 @@ __all__ = ["MemberStores", "NewLossRecord", "ReplicaOptions"]
 
 
 class ReplicaOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a replica is told once. Addresses are `host:port`; sizes in bytes."""
+    """The settings of a replica, which do not change. Addresses are `host:port`; sizes in
+    bytes."""
 
     cluster_name: str
     address: str
@@ -50,7 +51,8 @@ class ReplicaOptions(msgspec.Struct, frozen=True, kw_only=True):
     """A snapshot when so many bytes of entries were applied since the last; 0: on demand only."""
     compaction: CompactionOptions = CompactionOptions()
     skips: tuple[SkippedEntry, ...] = ()
-    """Where the operator had the user's code left out; by index (decision 0022)."""
+    """Entries for which the user's code is not called, as the operator asked; by index (decision
+    0022)."""
     version: str = ""
     """Of copycat, which a view of this member names."""
 
@@ -77,12 +79,13 @@ class MemberStores(msgspec.Struct, frozen=True, kw_only=True):
     log: ReplicaLog
     hard_state: HardStateStore
     fresh: bool
-    """This directory is new: it has promised nothing to anybody."""
+    """This directory is new: it has acknowledged nothing."""
     lost: bool = False
     """Acknowledged entries may be missing, nobody knows which: they were not on the
     disk when the process or the computer stopped (docs/decisions/0016)."""
     lost_entries: LostEntries | None = None
-    """Entries that damage took, and that this member must have again to vote as before (C12)."""
+    """Entries that damage destroyed, and that this member must have again to vote as before
+    (C12)."""
     regressed: NewLossRecord | None = None
     snapshots: SnapshotStore | None = None
     """None: this member keeps no snapshots."""

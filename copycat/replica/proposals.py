@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from io import BytesIO
 from struct import pack, unpack_from
 from typing import NamedTuple
 
@@ -95,8 +95,9 @@ class Admission:
 def split(count: int, body: bytes | memoryview) -> list[bytes]:
     """The operations of a run whose lengths add up."""
     lengths = unpack_from(f"<{count}I", body)
-    data = bytes(body)
-    return [data[start:end] for start, end in pairwise(accumulate(lengths, initial=4 * count))]
+    data = BytesIO(body)
+    data.seek(4 * count)
+    return list(map(data.read, lengths))
 
 
 def take_first(
@@ -167,7 +168,7 @@ class Limits:
 
 
 class Proposal:
-    """Entries that wait to be appended, in order, with those who want to hear of each."""
+    """Entries that wait to be appended, in order, each with the requests that it answers."""
 
     __slots__ = ("count", "frames_nbytes_max", "item", "nbytes", "waiter")
 
@@ -240,7 +241,7 @@ class ProposalQueue:
         self._admission = Admission(reader, options.max_entry_size)
         self.proposals: deque[Proposal] = deque()
         self.write_stall_reason: RefusalReason | None = None
-        """Why nothing new is taken now: full disks (F12). Queries go on."""
+        """Why nothing new is taken now: full disks (F12). Queries continue."""
         self._admitting = False
         self._noop = (0, 0)
         """(index, log time) of this leader's no-op until it is applied; zeros before and after."""
@@ -318,8 +319,8 @@ class ProposalQueue:
 
         Its id is the index of its REGISTER. At or below what is applied here, the log itself
         has ended it. Above that, another leader may have opened it: one that was cut off and
-        does not know yet must not end a session (I19); its keep-alive goes into the log, where
-        only a majority can let it be judged.
+        does not know yet must not end a session (I19); its keep-alive becomes an entry, which
+        takes effect only if a majority has it.
         """
         return session <= self._last_applied
 
@@ -371,7 +372,7 @@ class ProposalQueue:
     def _room(self, view: SessionView) -> int:
         """How many commands of a session may be logged now, by the size of its replies (F24).
 
-        A reply of a live session is never dropped, so one that acknowledges nothing gets no
+        A reply of an open session is never dropped, so a session that acknowledges nothing gets no
         further command into the log.
         """
         unacked_nbytes, limits = self._sessions.unacked_nbytes_of(view), self._limits
@@ -382,7 +383,7 @@ class ProposalQueue:
         return room if self._sessions.unacked_total_nbytes <= limits.replies_total_bytes_max else 0
 
     def _acknowledge(self, view: SessionView, acked_sequence: int) -> None:
-        """What refused commands said beside: it must reach the log, or nothing gets free."""
+        """Log what refused commands acknowledge; otherwise no reply could be deleted."""
         if acked_sequence > view.acked_sequence:
             view.acked_sequence = acked_sequence
             self._propose(EntryKind.KEEP_ALIVE, encode_keep_alive(view.session, acked_sequence))
@@ -390,8 +391,8 @@ class ProposalQueue:
     def _is_full(self, view: SessionView, last: int, nbytes: int) -> bool:
         """Whether a run up to sequence `last` has to wait for those in flight.
 
-        Where nothing is in flight there is room: a client that sends its backlog as one run,
-        longer than a limit, would be refused for ever.
+        When nothing is in flight the run need not wait: otherwise a client that sends a run longer
+        than a limit would be refused for ever.
         """
         limits = self._limits
         if view.inflight and (
@@ -436,7 +437,8 @@ class ProposalQueue:
             index += proposal.count
 
     def applied(self, outcome: ApplyResult) -> bool:
-        """A slice was applied: bring the mirror up, answer those who wait. True when the no-op of
+        """A slice was applied: update the `SessionIndex`, and answer requests that wait. True when
+        the no-op of
         this leader is in it, so that it admits requests from now on (C18)."""
         self._last_applied = outcome.last_applied
         self._sessions.set_unacked(outcome.unacked_nbytes)
@@ -570,7 +572,7 @@ class ProposalQueue:
         return self._admitting
 
     def put_back(self, proposals: list[Proposal]) -> None:
-        """These cannot be appended now; they stay the first."""
+        """These proposals cannot be appended now; they stay at the front of the queue."""
         self.proposals.extendleft(reversed(proposals))
 
     def take(self, nbytes_max: int) -> list[Proposal]:

@@ -1,14 +1,14 @@
-"""Queries that wait for their moment: a confirmed read index, a sequence, an applied index.
+"""Queries that wait: for a confirmed read index, a sequence, or an applied index.
 
 A linearizable query asks the core for a read index after it arrived (C10) and is answered once
 that index is applied. Every query also waits for the commands that its session
 submitted before it, and never shows less than its client has seen.
 
 What a query answers may be large. So those of one connection run in pieces: a piece ends when its
-answers fill the connection, and the next one begins when there is room again. Until then they
-wait here as what they are, requests.
+answers fill the connection, and the next one begins when there is room again. Until then they wait
+here as requests.
 
-A query that takes longer than its client's patience is asked again by another connection. It does
+When a query takes too long, its client asks again by another connection. It does
 not run a second time: the answer of the first run leaves by the connection that asked last.
 """
 
@@ -44,9 +44,9 @@ class _Waiting:
 
     def __init__(self, route: Route, request: QueryRequest, index: int, turn: int) -> None:
         self.route = route
-        """Who asked last."""
+        """The route by which it was asked last."""
         self.ran_for = route
-        """Whose piece it was when it ran."""
+        """The route to which its piece belonged when it ran."""
         self.request = request
         self.seen = request.index
         """What its client has seen; the answer is no older."""
@@ -57,8 +57,8 @@ class _Waiting:
     def asked_again(self, route: Route, request: QueryRequest) -> None:
         """The client asks again, perhaps by another connection.
 
-        It may name an earlier command than before: those behind it were never sent, their
-        callers gave up, and no sequence that high may ever come.
+        The request may name an earlier command than before: the callers of later commands gave up
+        before these were sent, so a sequence that high may never be used.
         """
         self.route = route
         self.seen = max(self.seen, request.index)
@@ -119,7 +119,7 @@ class Queries:
             self._ready.append(waiting)
 
     def _forget(self, waiting: _Waiting) -> None:
-        """It is answered, or nobody waits for the answer."""
+        """The query is answered, or no client waits for the answer."""
         self._nbytes -= len(waiting.request.operation)
         key = waiting.request.session, waiting.request.request
         if self._known.get(key) is waiting:
@@ -147,7 +147,7 @@ class Queries:
                 self._ready.append(waiting)
 
     def step_down(self) -> None:
-        """This member does not lead: nobody will confirm the reads that wait for that."""
+        """This member does not lead: the reads that wait for a confirmation will not get one."""
         reason = "leadership was lost before the read was confirmed"
         self.refuse_unconfirmed(RefusalReason(Refusal.NO_LEADER, reason))
 
@@ -161,7 +161,7 @@ class Queries:
         self._arrived.clear()
 
     def connection_closed(self, route: Route) -> None:
-        """A connection closed: its queries have nobody to answer."""
+        """A connection closed: drop its queries."""
         unanswered = [waiting for waiting in self._ready if waiting.route == route]
         if unanswered:
             self._ready = [waiting for waiting in self._ready if waiting.route != route]
@@ -169,7 +169,7 @@ class Queries:
                 self._forget(waiting)
 
     def serve(self, last_applied: int) -> None:
-        """Send every query whose moment has come, and whose answer has room, to the executor."""
+        """Give every query that need not wait, and whose answer has room, to the executor."""
         self._turn += 1
         due: list[_Waiting] = []
         later: list[_Waiting] = []

@@ -1,9 +1,9 @@
 """One member, whole and synchronous: the same driver under asyncio and in the simulator.
 
-Inputs only check, decode and queue. `turn` then takes everything that arrived since the last
-one: peers' messages, completed syncs, client requests, applied slices; steps the core; carries
-out its effects in list order. One turn makes one batch, one write a peer and one sync, so load
-batches itself.
+Inputs only check, decode and queue. `turn` then handles everything that arrived since the last
+one: peers' messages, completed syncs, client requests, applied slices; it steps the core and
+executes its effects in list order. One turn makes one batch, one write a peer and one sync, so
+batches are larger under load.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from copycat.replica.inbound import PeerInbound
 from copycat.replica.known_configurations import known_configurations
 from copycat.replica.leadership_transfer import LeadershipTransfer, TransferOutcome
 from copycat.replica.local_requests import LocalRequests
-from copycat.replica.maintenance import Maintenance
+from copycat.replica.maintenance import PAUSE_MS, Maintenance
 from copycat.replica.members import Handshake, MemberTable, logged_incarnations
 from copycat.replica.membership import Membership
 from copycat.replica.options import MemberStores, ReplicaOptions
@@ -80,7 +80,7 @@ __all__ = ["Replica", "ReplicaOptions"]
 def handshake_of(
     members: MemberTable, options: ReplicaOptions, incarnation: int, log: ReplicaLog
 ) -> Handshake:
-    """Judges who is let in as a peer, by what the options and the log say."""
+    """Builds the judge of peers, from the options and from what the log says of incarnations."""
     return Handshake(
         members,
         cluster_name=options.cluster_name,
@@ -160,11 +160,11 @@ class Replica:
         connections, replies = self._connections, self._replies
         queue, queries, ballast = self._proposal_queue, self._queries, stores.ballast
         recovery = self._recovery = RecoveryStatus(members, raft, log, inbox, driver, stores)
-        obstacles = ElectionObstacles(options.address, raft, recovery)
+        obstacles = ElectionObstacles(members, raft, recovery)
         outage = self.outage = Outage(members, clock, options.raft, obstacles)
         store, listeners = self._configurations, self._cluster_listeners
         self._membership = Membership(
-            host, clock, members, store, outage, listeners, self._restart
+            host, clock, members, store, outage, listeners, self._link_ended, self._restart
         )
         self._transfer = LeadershipTransfer(raft, driver, members)
         executor = self._executor
@@ -175,6 +175,7 @@ class Replica:
         cluster_requests = self._cluster_requests = self._build_cluster_requests(driver)
         requests = self._requests = RequestRouter(
             options,
+            members,
             raft,
             self._host,
             inbox,
@@ -313,7 +314,8 @@ class Replica:
         self._host.wake()
 
     def failed(self, cause: BaseException) -> None:
-        """Something below failed: no further promise leaves this member (class STOP)."""
+        """The disk, a thread or a turn failed: this member acknowledges nothing any more (class
+        STOP)."""
         if self.stopped is None:
             self.stopped = cause
             self._host.stop(cause)
@@ -356,14 +358,19 @@ class Replica:
         try:
             elapsed_ms = self._clock.advance(now_ms, wall_ms)
             self._syncs.begin(now_ms)
-            self._step(Tick(elapsed_ms))
-            self._maintenance.begin(elapsed_ms)
+            self._driver.step(Tick(elapsed_ms))
+            if elapsed_ms >= PAUSE_MS:
+                self._maintenance.paused(elapsed_ms)
             self._disk_space.begin(now_ms)
-            self._take_completed()
+            if self._syncs.has_completed:
+                self._take_completed()
             self._inbox.take()
-            self._snapshot_sender.advance(now_ms)
-            self._cluster_requests.advance(now_ms)
-            self._membership.advance(now_ms)
+            if now_ms >= self._snapshot_sender.due_ms:
+                self._snapshot_sender.advance(now_ms)
+            if now_ms >= self._cluster_requests.due_ms:
+                self._cluster_requests.advance(now_ms)
+            if now_ms >= self._membership.due_ms:
+                self._membership.advance(now_ms)
             self._disk_space.update_write_stall()
             self._propose()
             self._ask_reads()
@@ -392,7 +399,7 @@ class Replica:
 
     def _take_completed(self) -> None:
         for event in self._syncs.take_completed():
-            self._step(event)
+            self._driver.step(event)
 
     def _propose(self) -> None:
         while self._proposal_queue.proposals and self.raft.can_propose:
@@ -421,7 +428,7 @@ class Replica:
         """Start what the turn asked for. An inline sync comes back at once, and what it lets
         us say leaves with the same write."""
         if self._syncs.has_completed:
-            self._take_completed()  # what a weaker mode answers when it is written
+            self._take_completed()  # a weaker mode acknowledges this when it is written
         self._syncs.start_save()
         while self._syncs.sync_is_due:
             if self.raft.state is ServerState.LEADER:
@@ -450,11 +457,16 @@ class Replica:
         self._link_changed(event.peer, is_up=True)
 
     def _on_peer_down(self, peer: MemberId) -> None:
+        self._link_ended(peer)
+        self._driver.step_queued()
+        self._link_changed(peer, is_up=False)
+
+    def _link_ended(self, peer: MemberId) -> None:
+        """What was sent to this peer and not answered may be lost. The core is told next."""
         self.outage.link_down(peer)
         if peer == self.raft.leader:
             self._requests.forwarded_requests.fail_all("")
-        self._step(Unreachable(peer))
-        self._link_changed(peer, is_up=False)
+        self._driver.queue(Unreachable(peer))
 
     def _link_changed(self, peer: MemberId, *, is_up: bool) -> None:
         for listener in self._cluster_listeners:
@@ -494,6 +506,7 @@ class Replica:
     def on_member_effect(self, effect: MemberEffect) -> None:
         """See `EffectHandler`."""
         self._membership.execute(effect, leads=self.raft.state is ServerState.LEADER)
+        self._replies.leader = self.members.address(self.raft.leader)  # it may have moved
 
     def on_change_finished(self, effect: ChangeFinished) -> None:
         """See `EffectHandler`."""
@@ -547,7 +560,7 @@ class Replica:
         """This member now."""
         raft, log, is_full = self.raft, self._log, self._disk_space.is_full
         return Status(
-            address=self._options.address,
+            address=self.members.own_address,
             state=self._states.current,
             term=raft.current_term,
             leader=self._replies.leader,

@@ -34,6 +34,7 @@ from copycat.replica.cluster_requests import ClusterRequests
 from copycat.replica.connections import Connections, RefusalReason, Replies, Route
 from copycat.replica.host import Host, Inbox
 from copycat.replica.local_requests import LocalRequests
+from copycat.replica.members import MemberTable
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.proposals import ProposalQueue
 from copycat.replica.queries import Queries, must_lead
@@ -79,7 +80,7 @@ class ForwardedRequests:
             forwarded.requests.discard(request)
 
     def connection_closed(self, connection: int) -> None:
-        """Nobody waits there any more."""
+        """Forget the requests of a closed connection."""
         self._by_connection.pop(connection, None)
 
     def fail_all(self, leader: str) -> None:
@@ -109,6 +110,7 @@ class RequestRouter:
     def __init__(
         self,
         options: ReplicaOptions,
+        members: MemberTable,
         raft: Raft,
         host: Host,
         inbox: Inbox,
@@ -121,7 +123,7 @@ class RequestRouter:
         cluster_requests: ClusterRequests,
         local_requests: LocalRequests,
     ) -> None:
-        self._address = options.address
+        self._members = members
         self._cluster_name = options.cluster_name
         self._max_entry_size = options.max_entry_size
         self._raft = raft
@@ -153,8 +155,8 @@ class RequestRouter:
         self._inbox.put(self._request, route, message, frame)
 
     def _too_large(self) -> RefusalReason:
-        limit = self._max_entry_size
-        reason = f"storage.max_entry_size of the server {self._address} is {limit}"
+        address, limit = self._members.own_address, self._max_entry_size
+        reason = f"storage.max_entry_size of the server {address} is {limit}"
         return RefusalReason(Refusal.TOO_LARGE, reason)
 
     def request_local(
@@ -241,7 +243,7 @@ class RequestRouter:
         inner = split_frame(frame)
         request, refusal = 0, b""
         if inner.type not in _RUN_ANSWERS:
-            request = getattr(decode_server(inner), "request", 0)
+            request = _request_of(decode_server(inner))
         if len(frame) > SMALL_NBYTES:
             refusal = encode_server(self._overloaded(inner))
         self._inbox.put(self._returned, token, request, frame, refusal)
@@ -264,8 +266,7 @@ class RequestRouter:
             first, leader = message.first_sequence, self._replies.leader
             return CommandsRefused(message.session, first, code, leader)
         reason = "more answers wait than this connection has room for"
-        number = getattr(message, "request", 0)
-        return Failure(number, Refusal.OVERLOADED, self._replies.leader, reason)
+        return Failure(_request_of(message), Refusal.OVERLOADED, self._replies.leader, reason)
 
     def timeout_ms(self, connection: int) -> int:
         """The timeout of the session that a client's connection serves; 0 when none is known."""
@@ -280,3 +281,8 @@ class RequestRouter:
         self._queries.connection_closed(route)
         self.forwarded_requests.connection_closed(route.token)
         self._foreign_cluster.pop(route.token, None)
+
+
+def _request_of(answer: ServerMessage) -> int:
+    """The number of the request that is answered; 0 where the commands of a session are."""
+    return 0 if isinstance(answer, Results | CommandsRefused) else answer.request

@@ -2,7 +2,8 @@
 
 First it is checked that the machine can read both (`install_newest`, `check_log`). Nothing is
 applied then, and nothing on the disk is changed. So a member whose code does not fit its log has
-not voted, not appended and not led when it stops: the code that fits finds everything as it was.
+not voted, not appended and not led when it stops, and everything is as it was when the code that
+fits is started.
 Then `restore` makes state and log agree, and `core_of` and `clock_of` build core and clock over
 them.
 """
@@ -28,8 +29,8 @@ __all__ = [
     "SnapshotSource",
     "check_log",
     "clock_of",
+    "continues_from",
     "core_of",
-    "goes_on_from",
     "install_newest",
     "restore",
     "source_of",
@@ -62,10 +63,10 @@ def install_newest(store: SnapshotStore, executor: SessionExecutor) -> EntryId:
 
     What `SessionExecutor.install` raises. `restore` finds it installed, and does not do it again.
     """
-    found = store.look()
-    if found is None:
+    newest = store.look()
+    if newest is None:
         return NO_ENTRY
-    snapshot, data = found
+    snapshot, data = newest
     if executor.last_applied != snapshot.entry.index:
         executor.install(data)
     return snapshot.entry
@@ -79,7 +80,7 @@ def check_log(log: ReplicaLog, base: EntryId, executor: SessionExecutor) -> bool
     """
     if base.index < log.before.index:
         return False  # nothing replays a log that lacks its front: it is repaired, or refused
-    if base != NO_ENTRY and not goes_on_from(log, base):
+    if base != NO_ENTRY and not continues_from(log, base):
         return True  # such a log begins anew behind the snapshot
     at, end = max(log.first_index, base.index + 1), log.last_index + 1
     nbytes = _READ_NBYTES
@@ -87,7 +88,7 @@ def check_log(log: ReplicaLog, base: EntryId, executor: SessionExecutor) -> bool
         try:
             batch = log.read(at, end, nbytes)
         except StorageError:
-            if nbytes == 1:  # whoever opens it to write says so, or repairs it
+            if nbytes == 1:  # the open for writing reports it, or repairs it
                 return False
             nbytes = 1  # as far as it can be read, one by one
             continue
@@ -106,9 +107,9 @@ def restore(
     to what the other lacks (F17): a log with gaps is no history without the snapshot that they
     were made under, for what was released below it was forgotten at a restart, and stayed.
     """
-    found = store.newest_good() if store is not None else None
+    newest = store.newest_good() if store is not None else None
     front = replica_log.before
-    if found is None:
+    if newest is None:
         if front != NO_ENTRY:
             raise CorruptLogError(
                 f"the log begins at {replica_log.first_index}, and no snapshot that can be read"
@@ -120,14 +121,14 @@ def restore(
                 raise CorruptLogError(
                     f"no snapshot can be read ({len(store.bad)} are bad), and the log from"
                     f" {replica_log.first_index} on has gaps up to {replica_log.valid_from}:"
-                    " what is left of it may bring back what was deleted",
+                    " from that log, deleted keys may come back",
                     index=replica_log.first_index,
                 )
             # The whole log is the state now. What is deleted from here on needs none of the bad
             # ones, so the next start must not find them.
             store.set_aside()
         return NO_ENTRY
-    snapshot, data = found
+    snapshot, data = newest
     entry = snapshot.entry
     if entry.index < front.index:
         raise CorruptLogError(
@@ -139,12 +140,12 @@ def restore(
     if source is None:
         raise ConfigurationError(
             f"the directory holds a snapshot of {entry.index} entries, and this state machine"
-            " cannot take it",
-            hint="start the member with the state machine that it had",
+            " cannot install it",
+            hint="start the member with the state machine that took the snapshot",
         )
     if executor.last_applied != entry.index:  # else the start has installed it to look at it
         source.install(data)
-    if not goes_on_from(replica_log, entry):
+    if not continues_from(replica_log, entry):
         replica_log.reset(entry)
         ticket = replica_log.begin_sync()
         ticket.run()
@@ -152,8 +153,8 @@ def restore(
     return entry
 
 
-def goes_on_from(replica_log: ReplicaLog, entry: EntryId) -> bool:
-    """Whether the log holds this entry, or begins right after it: what follows is its history."""
+def continues_from(replica_log: ReplicaLog, entry: EntryId) -> bool:
+    """Whether the log contains this entry, or begins right after it, and so continues from it."""
     terms = TermIndex(
         replica_log.term_runs(),
         replica_log.first_index,
@@ -202,7 +203,7 @@ def core_of(
 def clock_of(
     raft: Raft, stores: MemberStores, time_ms: int, now_ms: int, wall_ms: int
 ) -> LogClock:
-    """Log time goes on from the last entry, or from the machine's time, which is `time_ms`."""
+    """Log time continues from the last entry, or from the machine's time, which is `time_ms`."""
     file = stores.time_file
     return LogClock(
         raft,

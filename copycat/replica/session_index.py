@@ -43,7 +43,7 @@ class SessionView:
         self.active_ms = opened.time_ms
         self.active_index = opened.session
         self.acked_sequence = 0
-        """What the leader's log says, or will say, that the client has replies up to."""
+        """The client has the replies up to this sequence, as the leader's log says or will say."""
         self.reply_nbytes = REPLY_NBYTES_MIN
         """About the size of a result: the largest average of the latest runs."""
         self.sequence = 0
@@ -57,7 +57,7 @@ class SessionView:
         self.inflight_nbytes = 0
 
     def admitted(self, last_sequence: int, nbytes: int) -> None:
-        """A run up to `last_sequence` goes into the leader's log."""
+        """A run up to `last_sequence` is added to the leader's log."""
         self.request_sequence = last_sequence
         self.inflight.append((last_sequence, nbytes))
         self.inflight_nbytes += nbytes
@@ -81,7 +81,7 @@ class SessionView:
         self.active_ms = max(self.active_ms, time_ms)
 
     def forget_requests(self) -> None:
-        """This member does not lead (any more): what was in flight is not its business."""
+        """This member does not lead (any more): forget what was in flight."""
         self.request_sequence = self.sequence
         self.inflight.clear()
         self.inflight_nbytes = 0
@@ -109,7 +109,7 @@ class SessionIndex:
         return self._views.get(session)
 
     def load(self, rows: Iterable[SessionRow]) -> None:
-        """The executor's table is another one now: a snapshot was installed."""
+        """A snapshot was installed: take over the executor's new table."""
         self._views.clear()
         for row in rows:
             opened = SessionOpened(row.session, row.client_id, row.timeout_ms, row.time_ms)
@@ -141,23 +141,24 @@ class SessionIndex:
         return self._views.pop(change.session, None)
 
     def restart_timeouts(self, index: int, time_ms: int) -> None:
-        """A new leader's no-op was applied: everybody gets a fresh timeout (I19)."""
+        """A new leader's no-op was applied: each session gets a whole timeout again (I19)."""
         for view in self._views.values():
             view.touched(index, time_ms)
 
     def extend_timeouts(self, now_ms: int, elapsed_ms: int) -> None:
-        """This member was held up: whom it could not have heard in time starts anew (F18)."""
+        """This process was paused: sessions that it could not receive from get a whole timeout
+        again (F18)."""
         for view in self._views.values():
             if 2 * elapsed_ms >= view.timeout_ms:
                 view.active_ms = max(view.active_ms, now_ms)
 
     def extend_all_timeouts(self, now_ms: int) -> None:
-        """Nobody could be heard for a while: everybody gets a whole timeout again."""
+        """No client could be received for a while: each session gets a whole timeout again."""
         for view in self._views.values():
             view.active_ms = max(view.active_ms, now_ms)
 
     def forget_requests(self) -> None:
-        """Leadership is gone."""
+        """This member is no leader any more."""
         for view in self._views.values():
             view.forget_requests()
 

@@ -1,4 +1,4 @@
-"""Snapshot files on their way in: written chunk by chunk, verified whole, then installed.
+"""Snapshot files that are received: written chunk by chunk, verified whole, then installed.
 
 A snapshot that the leader offers is passed by the core to this receiver. From there on the
 receiver and the sender at the leader (`copycat/replica/snapshot_sender.py:SnapshotSender`) count
@@ -60,7 +60,7 @@ class IncarnationRecorder(Protocol):
 
 
 class _Offer(NamedTuple):
-    """Who sends a snapshot, and which one."""
+    """Which member sends a snapshot, and which one."""
 
     sender: MemberId
     message: InstallSnapshot
@@ -74,7 +74,7 @@ class _Whole(NamedTuple):
 
 
 class SnapshotReceiver:
-    """The follower's side: one snapshot at a time, whoever sends it.
+    """The follower's side: one snapshot at a time, from any leader.
 
     store: None when the member keeps no snapshots.
     """
@@ -112,13 +112,13 @@ class SnapshotReceiver:
         """Chunks that are being written."""
         self._is_finishing = False
         self._publishing_index = 0
-        """What the snapshot covers that is on its way to its name; 0: none is."""
+        """Index of the snapshot that is being published; 0: none is."""
         self._retry_ms = 0
         self._has_warned = False
 
     @property
     def pending_index(self) -> int:
-        """Index of the snapshot that is on its way to this disk; above all when none is.
+        """Index of the snapshot that is being published here; above all indexes when none is.
 
         A restart may begin with that snapshot and replay the log from there, so no deletion above
         it may be deleted from the log (C23, decision 0014).
@@ -142,7 +142,7 @@ class SnapshotReceiver:
         reception = self._reception
         if reception is None or not _is_of(reception, offer.message):
             if self._writes:
-                return  # a chunk of another file is on its way to the disk
+                return  # a chunk of another file is being written
             reception = self._begin(store, offer.message)
         if reception is not None and not self._writes:
             self._acknowledge(offer, reception.end)
@@ -192,13 +192,14 @@ class SnapshotReceiver:
         if reception is not self._reception or self._is_finishing:
             return
         if isinstance(written, DiskFullError | ResourceError):
-            log.warning("a snapshot of the leader has no room: %s (F13)", written)
+            log.warning("there is no room for a snapshot from the leader: %s (F13)", written)
             self._reception = None
             self._retry_later()
         elif written < reception.nbytes:
             self._acknowledge(offer, written)
         elif self._raft.commit_index >= reception.entry.index:
-            # Entries were quicker, and may have been cleaned since: it must not be kept (C23).
+            # Entries arrived first, and may have been cleaned since: the snapshot must not be kept
+            # (C23).
             self._reception = None
             self._inbox.run(Lane.ASIDE, reception.drop, _ignore)
         else:
@@ -228,7 +229,7 @@ class SnapshotReceiver:
         if isinstance(whole, _Whole):
             self._install(offer, whole)  # nothing else is received until it is installed
             return
-        log.warning("a snapshot that arrived is not good, it is asked for anew: %s", whole)
+        log.warning("a snapshot that arrived is damaged, and is requested again: %s", whole)
         self._end()
         self._retry_later()
 
@@ -250,14 +251,14 @@ class SnapshotReceiver:
         assert store is not None and source is not None  # noqa: S101,PT018  # for the type checker
         snapshot = whole.snapshot
         if self._raft.commit_index >= snapshot.entry.index:
-            # Entries were quicker. It is as good as one that was taken here.
+            # Entries arrived first. The snapshot is as good as one that was taken here.
             self._tell(offer, snapshot)
             self._taker.keep(store.admit(snapshot))
             return
         if not self._has_room(snapshot.entry):
             # Asked for anew, when there may be room. Its file is deleted: left behind, a restart
             # would begin with it, whatever was deleted from the log since.
-            log.warning("a snapshot of the leader has no room to be installed (F13)")
+            log.warning("there is no room to install a snapshot from the leader (F13)")
             work = partial(store.discard, [snapshot.entry])
             self._inbox.run(Lane.ASIDE, work, self._not_installed)
             return
@@ -303,7 +304,7 @@ class SnapshotReceiver:
 
 
 def _ignore(_: None) -> None:
-    """Nobody waits for it."""
+    """For work that has no result."""
 
 
 def _is_of(reception: Reception, message: InstallSnapshot) -> bool:

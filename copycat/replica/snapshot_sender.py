@@ -1,4 +1,4 @@
-"""Snapshot files on their way to other members: as they lie, in chunks.
+"""Snapshot files that are sent to other members: unchanged, in chunks.
 
 The core says to whom a snapshot is sent, and when that is over. Between the two this sender and
 the receiver at the other member (`copycat/replica/snapshot_receiver.py:SnapshotReceiver`) count
@@ -37,17 +37,18 @@ WINDOW = 3
 SENDING_MAX = 2
 """Transfers under way at a time: they share disk and link with the entries."""
 STALLED_MS = 60_000
-"""A transfer that brought its peer nothing new for so long makes room for whoever needs it: the
-front of this log, or another peer. A peer that answers later is sent the newest snapshot."""
+"""A transfer that brought its peer nothing new for so long is ended when its place is needed: to
+trim the front of this log, or for another peer. A peer that answers later is sent the newest
+snapshot."""
 NEVER_MS = 1 << 62
 """The deadline of a timer that does not run."""
 
 _Unreadable: TypeAlias = CorruptLogError | FileNotFoundError
-"""Why a file is not what it was when it was read back."""
+"""Why a file cannot be sent any more: its content changed, or it was deleted."""
 
 
 class _Transfer:
-    """One file on its way to one peer."""
+    """The transfer of one file to one peer."""
 
     __slots__ = (
         "acked",
@@ -119,13 +120,10 @@ class SnapshotSender:
         self._transfers: dict[MemberId, _Transfer] = {}
         """Files that were begun. Without a request of the same peer, the link to that broke: the
         same file continues when the core asks again."""
-        self._resend_ms = NEVER_MS
-        self._needs_newer = False
-
-    @property
-    def due_ms(self) -> int:
-        """When `advance` next has something to do."""
-        return self._resend_ms if self._requests else NEVER_MS
+        self.due_ms = NEVER_MS
+        """When `advance` next has something to do: never while the core asks for nothing."""
+        self.needs_newer = False
+        """Whether `take_need_for_newer` would return True."""
 
     def indexes_in_use(self) -> list[int]:
         """Indexes of the snapshots under way: their receivers continue with the log from there.
@@ -145,9 +143,9 @@ class SnapshotSender:
         for peer, transfer in list(self._transfers.items()):
             if now_ms - transfer.progress_ms >= STALLED_MS:
                 log.warning(
-                    "the snapshot of %d entries brought a peer nothing new for %d s: its file and"
-                    " the log behind it may be deleted, and the peer gets the newest when it"
-                    " answers again",
+                    "a peer received nothing new of the snapshot of %d entries for %d s: the file"
+                    " and the log after it may be deleted; the peer gets the newest snapshot when"
+                    " it answers again",
                     transfer.snapshot.entry.index,
                     STALLED_MS // 1000,
                 )
@@ -156,7 +154,7 @@ class SnapshotSender:
     def take_need_for_newer(self) -> bool:
         """Whether a peer waits for a snapshot and no file here is new enough, or is good. The
         need counts as met from then on: True once for each offer that found none."""
-        is_needed, self._needs_newer = self._needs_newer, False
+        is_needed, self.needs_newer = self.needs_newer, False
         return is_needed
 
     # ---- the core's decisions ------------------------------------------------------------
@@ -173,13 +171,16 @@ class SnapshotSender:
     def end(self, effect: EndShipping) -> None:
         """The peer has it; or the link broke, and the same file continues when it is back."""
         self._requests.pop(effect.peer, None)
+        if not self._requests:
+            self.due_ms = NEVER_MS
         if effect.done and effect.peer in self._transfers:
             self._drop(effect.peer)
 
     def end_all(self) -> None:
-        """This member does not lead any more."""
+        """This member does not lead any more: end all transfers."""
         self._requests.clear()
-        self._needs_newer = False
+        self.due_ms = NEVER_MS
+        self.needs_newer = False
         for peer in list(self._transfers):
             self._drop(peer)
 
@@ -200,7 +201,7 @@ class SnapshotSender:
 
     def _schedule(self) -> None:
         interval_ms = self._raft.options.heartbeat_interval_ms
-        self._resend_ms = self._clock.now_ms + interval_ms
+        self.due_ms = self._clock.now_ms + interval_ms
 
     def _offer(self, store: SnapshotStore, request: ShipSnapshot) -> None:
         """Begin, continue, or ask how far it is."""
@@ -230,7 +231,7 @@ class SnapshotSender:
         newest = store.newest
         if newest is not None and newest.entry.index >= max(least, 1):
             return _Transfer(newest, self._clock.now_ms)
-        self._needs_newer = True
+        self.needs_newer = True
         return None
 
     # ---- bytes ---------------------------------------------------------------------------
@@ -274,13 +275,16 @@ class SnapshotSender:
             self._drop(peer)
 
     def _reject(self, store: SnapshotStore, snapshot: Snapshot, error: _Unreadable) -> None:
-        """F17: a bad file is nobody's snapshot any more, and a good one takes its place."""
+        """F17: a damaged file does not count as a snapshot any more, and a good one is sent
+        instead."""
         for peer, transfer in list(self._transfers.items()):
             if transfer.snapshot is snapshot:
                 self._drop(peer)
         if store.reject(snapshot):
-            log.warning("a snapshot of this member is bad, another one is sent: %s (F17)", error)
-            self._needs_newer = True
+            log.warning(
+                "a snapshot of this member is damaged, another one is sent: %s (F17)", error
+            )
+            self.needs_newer = True
 
     def _read_next(self, peer: MemberId, transfer: _Transfer) -> None:
         """Read the next chunk aside, unless the window is full or one is being read."""

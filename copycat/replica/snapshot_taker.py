@@ -1,7 +1,7 @@
-"""Snapshots of this member: taken between two slices, saved aside, and what they let be deleted.
+"""Snapshots of this member: taken between two slices, saved aside; then the log is trimmed.
 
 The loop never waits: the machine's state becomes a file in the apply thread, piece by piece; the
-aside thread reads it back and names it, and only then does the log lose its front (C24).
+aside thread reads it back and names it, and only then is the front of the log deleted (C24).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ AGAIN_MS = 10_000
 
 
 _TakeResult = Writer | SerializationError | StorageError
-"""What the apply thread brought back: a file that is not published yet, or why there is none."""
+"""The result of the apply thread: a file that is not published yet, or why there is none."""
 
 Done = Callable[[Snapshot | CopycatError], None]
 
@@ -89,23 +89,24 @@ class SnapshotTaker:
         self._configurations = configurations
         self._is_busy = False
         self._begun_index = 0
-        """What the snapshot covers at least that is on its way to the disk; 0: none is."""
+        """The snapshot that is being written covers at least the entries up to this; 0: none
+        is."""
         self._begun_ms = 0
         self._waiting: list[Done] = []
         self._again_ms = 0
         self._applied_nbytes = applier.nbytes
-        """What the applier had taken when the last snapshot was."""
+        """`Applier.nbytes` when the last snapshot was taken."""
         self._last_obstacle = ""
 
     @property
     def index(self) -> int:
-        """Of the newest snapshot that was read back; 0 for none."""
+        """Index of the newest snapshot that was read back; 0 for none."""
         newest = self._store.newest if self._store is not None else None
         return newest.entry.index if newest is not None else 0
 
     @property
     def pending_index(self) -> int:
-        """Index of the snapshot that is on its way to this disk; above all when none is.
+        """Index of the snapshot that is being written here; above all indexes when none is.
 
         A restart may begin with that snapshot and replay the log from there, so no deletion above
         it may be deleted from the log (C23, decision 0014).
@@ -126,7 +127,7 @@ class SnapshotTaker:
     def advance(self, now_ms: int) -> None:
         """Every turn: whether the log has grown by enough since the last one, or a peer needs a
         newer one."""
-        if self._sender.take_need_for_newer():
+        if self._sender.needs_newer and self._sender.take_need_for_newer():
             self.take()
         grown = self._applier.nbytes - self._applied_nbytes
         if not self._threshold or grown < self._threshold or self._is_busy:
@@ -218,7 +219,7 @@ class SnapshotTaker:
         if isinstance(result, StorageError):
             raise result
         writer = result
-        if entry.index <= self.index:  # one of the leader's was installed meanwhile
+        if entry.index <= self.index:  # a snapshot of the leader was installed meanwhile
             self._inbox.run(Lane.ASIDE, partial(store.drop, writer), _ignore)
             self._end(_refused("a newer one was installed meanwhile"))
             return
@@ -226,7 +227,8 @@ class SnapshotTaker:
         self._inbox.run(Lane.ASIDE, work, partial(self._saved, store))
 
     def _last_was_at(self) -> None:
-        """Count anew from where this one was due, so that members stay spread out."""
+        """Count from where this snapshot was due, so that members still take theirs at different
+        times."""
         nbytes = self._applier.nbytes
         self._applied_nbytes = max(self._applied_nbytes + self._threshold, nbytes - self._delay())
         self._applied_nbytes = min(self._applied_nbytes, nbytes)
@@ -319,8 +321,8 @@ def _refused(why: str) -> IllegalMemberStateError:
 
 
 def _ignore(_: None) -> None:
-    """Nobody waits for it."""
+    """For work that has no result."""
 
 
 def _forget(answer: Snapshot | CopycatError) -> None:
-    """Nobody asked for this one."""
+    """For a snapshot that no caller asked for."""

@@ -3,9 +3,9 @@
 * `Status` is what an operator may ask for.
 * `RecoveryStatus` knows which entries this directory lacks because its disk lost them, and which
   members came back with an older copy of their directory. The core decides when a member has
-  everything again (C12, F8). What is here logs it, and writes and deletes the record of it.
+  everything again (C12, F8). This class logs that, and writes and deletes the record of the loss.
 * `Outage` knows which peers are reachable and have room, and since when no leader is known. A
-  client that cannot be served is told the reason, and never meets a bare silence.
+client that cannot be served always gets an answer with the reason.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ __all__ = ["ElectionObstacles", "Outage", "RecoveryStatus", "Status"]
 _LOG = logging.getLogger("copycat.replica")
 
 AGAIN_MS = 5_000
-"""So often it is said what is missing."""
+"""How often the missing entries are logged."""
 
 SILENT_ELECTIONS = 4
-"""A member without a leader asks the others for votes once an election timeout or so. One that
-was not heard for so many of them counts as unreachable, though its link may stand: its process
-may be stopped."""
+"""A member without a leader asks the others for votes once an election timeout or so. A member
+that sent nothing for so many of these timeouts counts as unreachable, even if its link is open:
+its process may be stopped."""
 
 
 _NO_STALL = WriteStall()
@@ -111,7 +111,6 @@ class RecoveryStatus:
         driver: Driver,
         stores: MemberStores,
     ) -> None:
-        self._address = members.own_address
         self._members = members
         self._raft = raft
         self._log = log
@@ -141,7 +140,7 @@ class RecoveryStatus:
     def regressed(self) -> tuple[str, ...]:
         """Addresses of members that run on an older copy of their directory; perhaps this one."""
         mine = (
-            {self._address}
+            {self._members.own_address}
             if self.missing_entries and self._lost_entries and self._lost_entries.is_regressed
             else set()
         )
@@ -156,14 +155,14 @@ class RecoveryStatus:
             self._peer_regressed(effect)
 
     def _peer_regressed(self, effect: PeerRegressed) -> None:
-        """A voter lost what it had acknowledged to this member: name it, once."""
+        """A voter lost what it had acknowledged to this member: log its name, once."""
         if self._regressed.get(effect.peer) == effect.acknowledged:
             return
         self._regressed[effect.peer] = effect.acknowledged
         _LOG.error(
             "%s: %s came back with an older copy of its directory: it had acknowledged entries up"
             " to %d, and has them up to %d now; it does not count until it has them again",
-            self._address,
+            self._members.own_address,
             self._members.address(effect.peer),
             effect.acknowledged.index,
             effect.last.index,
@@ -186,7 +185,7 @@ class RecoveryStatus:
             "%s: this directory is an older copy of what it was (a restored backup, or a snapshot"
             " of the machine): %s had been acknowledged and are not here; it votes only for a"
             " member that has them, and waits for a leader to give them back",
-            self._address,
+            self._members.own_address,
             lost_entries,
         )
         self._inbox.run(Lane.ASIDE, lost_entries.write, partial(self._written, effect.term))
@@ -197,7 +196,7 @@ class RecoveryStatus:
     def gaps_known(self) -> GapsKnown:
         """How far the gaps of this log prove what was committed (C22).
 
-        Not where it was given up: the entries that are there now are others.
+        Not where a loss was accepted: the entries that are there now are others.
         """
         valid_from, lost_entries = self._log.valid_from, self._lost_entries
         if (
@@ -219,13 +218,15 @@ class RecoveryStatus:
             self._is_removing = True
             self._inbox.run(Lane.ASIDE, lost_entries.clear, self._removed)
             outcome = "were given up" if lost_entries.is_accepted else "are here again"
-            _LOG.warning("%s: %s %s: it votes as ever", self._address, lost_entries, outcome)
+            _LOG.warning(
+                "%s: %s %s: it votes as ever", self._members.own_address, lost_entries, outcome
+            )
         elif raft.eligibility.is_recovering and now_ms >= self._again_ms:
             self._again_ms = now_ms + AGAIN_MS
             _LOG.warning(
                 "%s: %s %s (%d are here): it votes only for a member that has them, and waits"
                 " for a leader to give them back",
-                self._address,
+                self._members.own_address,
                 lost_entries,
                 "are missing in this older copy"
                 if lost_entries.is_regressed
@@ -240,33 +241,30 @@ class RecoveryStatus:
             self._record(waiting)
 
     def _look_at_peers(self) -> None:
-        """Those that have everything again are not named any more, nor those of another leader."""
+        """Forget members that have everything again, and all of them when another member leads."""
         raft = self._raft
         for peer, acknowledged in list(self._regressed.items()):
             address = self._members.address(peer)
             if not address:
                 del self._regressed[peer]  # it is no member any more
             elif raft.match_index(peer) >= acknowledged.index:
-                _LOG.warning("%s: %s has its entries again", self._address, address)
+                _LOG.warning("%s: %s has its entries again", self._members.own_address, address)
                 del self._regressed[peer]
         if raft.leader not in (0, raft.member):
             self._regressed.clear()
 
 
 class ElectionObstacles:
-    """Asked while no leader is known, for the clients that wait for one.
+    """Asked while no leader is known, for the clients that wait for one."""
 
-    address: of this member.
-    """
-
-    def __init__(self, address: str, raft: Raft, recovery: RecoveryStatus) -> None:
-        self._address = address
+    def __init__(self, members: MemberTable, raft: Raft, recovery: RecoveryStatus) -> None:
+        self._members = members
         self._raft = raft
         self._recovery = recovery
 
     def texts(self) -> list[str]:
         """A clause for each obstacle; none when the next election may elect this member."""
-        raft, address = self._raft, self._address
+        raft, address = self._raft, self._members.own_address
         restrictions = raft.eligibility.restrictions
         missing_entries = self._recovery.missing_entries
         clauses = []
@@ -315,7 +313,7 @@ class Outage:
         self._reasons: dict[MemberId, str] = {}
         self._leaderless_ms = clock.now_ms
         self._leader = MemberId(0)
-        self._full: set[MemberId] = set()
+        self.full_peers: set[MemberId] = set()
         """Peers that answered the leader, this member, that their disks are full."""
 
     def frame_received(self, peer: MemberId) -> None:
@@ -361,31 +359,31 @@ class Outage:
             self._leaderless_ms = self._clock.now_ms
         self._leader = leader
         if is_other:
-            self._full.clear()
+            self.full_peers.clear()
         return is_other
 
     def disk_reported(self, peer: MemberId, *, is_full: bool) -> None:
         """A follower said with its answer whether its disk is full."""
         if is_full:
-            self._full.add(peer)
+            self.full_peers.add(peer)
         else:
-            self._full.discard(peer)
+            self.full_peers.discard(peer)
 
     def full_disks(self, *, is_full: bool) -> tuple[str, ...]:
         """Addresses of the members in reach whose disks are full, as far as this one knows: a
         leader hears it of all. is_full: whether this member's disk is."""
-        linked = self._full & self._members.links
+        linked = self.full_peers & self._members.links
         full = [self._members[peer] for peer in linked if peer in self._members]
         return tuple(sorted([self._members.own_address, *full] if is_full else full))
 
     def write_stall(self, *, is_full: bool) -> WriteStall:
         """Whether full disks stop the cluster that this member leads, and whose they are."""
-        if not is_full and not self._full:
+        if not is_full and not self.full_peers:
             return _NO_STALL
         members = self._members
         full = self.full_disks(is_full=is_full)
-        able = {members.member} | (members.links - self._full)  # it has room for its own log
-        is_any_full = not self._full.isdisjoint(members.links)
+        able = {members.member} | (members.links - self.full_peers)  # it has room for its own log
+        is_any_full = not self.full_peers.isdisjoint(members.links)
         stops_commits = is_any_full and not members.configuration.has_quorum(able)
         if not is_full and not stops_commits:
             return _NO_STALL
@@ -413,6 +411,7 @@ class Outage:
             reason = f"no leader has been known for {since_ms / 1000:.1f} s"
             reason += self._obstacle_texts()
             return RefusalReason(Refusal.NO_LEADER, reason, (), since_ms)
+        missing = [peer for peer in missing if configuration.has_vote(peer)]
         names = ", ".join(self._name(peer) for peer in missing)
         reason = (
             f"{_count(up, self._members)} reachable, {configuration.quorum_size} needed;"

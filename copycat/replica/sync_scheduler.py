@@ -1,4 +1,4 @@
-"""Syncs and saves under way: one of each at a time, the newest wish answers all before it.
+"""Syncs and saves: one of each at a time; the newest request includes all earlier ones.
 
 While a sync runs, the next batch grows: group commit without a timer.
 The hard state is not queued behind data (C9), and it is synced in every mode.
@@ -157,7 +157,7 @@ class SyncScheduler:
 
     @property
     def has_completed(self) -> bool:
-        """Some ticket came back, or was answered by the write alone, and waits for a turn."""
+        """Whether a completed ticket, or one that the write alone completed, waits for a turn."""
         return bool(self._completed) or self._has_written
 
     @property
@@ -166,7 +166,8 @@ class SyncScheduler:
         return self._written > 0 and self._write is None and self._writing is None
 
     def take_completed(self) -> list[Synced | Saved]:
-        """Publish what came back to the log and the hard state; the core's events for it."""
+        """Report completed tickets to the log and the hard state; returns the core's events for
+        them."""
         events: list[Synced | Saved] = []
         if self._has_written:
             events.append(Synced(self._written, self._log.durable_index))

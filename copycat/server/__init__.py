@@ -15,7 +15,7 @@ Its objects
 * `node.Node` is one start: port, directory, replica, links and logging, from `start` to `close`.
   What was opened is closed in reverse order, at whatever stage a start fails.
 * `startup.build` opens the directory and makes the replica, in a thread, so that the application's
-  loop goes on while a large log is read. `loaded_machine.py` installs the newest snapshot.
+  loop continues while a large log is read. `loaded_machine.py` installs the newest snapshot.
 * `host.AsyncHost` implements `copycat.replica.host.Host`: it schedules turns, keeps the timer, and
   hands work to the threads of `workers.py`.
 * `listener.Listener` accepts connections on the one port for members and clients. The first frame

@@ -51,7 +51,7 @@ class Cluster:
         self,
         cluster_name: str,
         status: Callable[[], Status],
-        hand_over: Callable[[MemberId], Awaitable[TransferOutcome | None]],
+        hand_over: Callable[[str], Awaitable[TransferOutcome | None]],
         request: Callable[[ClusterRequest], Awaitable[ClusterView]],
     ) -> None:
         self._cluster_name = cluster_name
@@ -130,7 +130,7 @@ class Cluster:
         to: a member or its address. Returns when this member knows that the other one leads.
         NotLeaderError: this member is not the leader, or a third member won the election; the
         error names the leader. UnknownMemberError: `to` is not in the cluster. OperationTimeout:
-        `to` did not become leader in time, and this member goes on leading. NoLeaderError: this
+        `to` did not become leader in time, and this member remains the leader. NoLeaderError: this
         member gave up leadership, and no leader is known.
         """
         status = self._status()
@@ -143,27 +143,26 @@ class Cluster:
         name = to.name if isinstance(to, Member) else None if to is None else str(to)
         if name == status.address:
             return
-        target = self._target(name, status)
+        if name is not None:
+            self._check_member(name, status)
         if len(status.configuration.members) == 1:
             raise UnknownMemberError(
                 f"{status.address} is the only member of its cluster: there is no follower that"
                 " could lead",
-                hint="nothing is wrong: this member goes on leading",
+                hint="nothing is wrong: this member remains the leader",
             )
-        _check_outcome(await self._hand_over(target), name or "a follower", status.address)
+        outcome = await self._hand_over(name or "")
+        _check_outcome(outcome, name or "a follower", status.address)
 
-    def _target(self, name: str | None, status: Status) -> MemberId:
-        if name is None:
-            return MemberId(0)
-        ids = {one.address: one.member for one in status.configuration.members}
-        if name not in ids:
-            near = difflib.get_close_matches(name, ids, 1)
+    def _check_member(self, name: str, status: Status) -> None:
+        addresses = sorted(one.address for one in status.configuration.members)
+        if name not in addresses:
+            near = difflib.get_close_matches(name, addresses, 1)
             hint = f"did you mean {near[0]}?" if near else None
-            everyone = ", ".join(sorted(ids))
+            everyone = ", ".join(addresses)
             raise UnknownMemberError(
                 f'no member "{name}" in cluster "{self._cluster_name}" ({everyone})', hint=hint
             )
-        return ids[name]
 
     # --- events -------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from copycat.errors import ResourceError, require
 from copycat.net import WriteBuffer
@@ -48,12 +48,20 @@ def _no_op() -> None:
     """Called after a turn when `start` was given no function."""
 
 
+class _Client(NamedTuple):
+    """The connection of one client, as its `Inbound` gave it to this host."""
+
+    write_buffer: WriteBuffer
+    close: Callable[[str], None]
+    """`Inbound.close`."""
+
+
 class AsyncHost:
     """Implements `copycat.replica.host.Host` for one replica in the running loop.
 
     name: of the member, for the names of threads. on_stop: called once, with the cause, when the
-    member must stop because it cannot go on correctly. on_restart: called instead when it is to
-    start anew, without its log.
+    member must stop because it cannot continue correctly. on_restart: called instead when it must
+    start again, without its log.
     """
 
     def __init__(
@@ -81,9 +89,10 @@ class AsyncHost:
         self._saves_in_progress = 0
         self.peer_links: dict[MemberId, Link] = {}
         self._cancelled_links: list[Link] = []
+        """Links that `disconnect_peer` ended; a few of them may not be closed so far."""
         self._links: dict[MemberId, WriteBuffer] = {}
         """The write buffers of the links that are up."""
-        self._clients: dict[int, tuple[WriteBuffer, Callable[[str], None]]] = {}
+        self._clients: dict[int, _Client] = {}
         self._dirty: dict[WriteBuffer, None] = {}
         self._full_buffers: dict[WriteBuffer, int] = {}
         """Write buffers for which `has_room` returned False, with the number of unsent bytes below
@@ -109,11 +118,11 @@ class AsyncHost:
         assert self._replica is not None  # noqa: S101  (for the type checker)
         return self._replica
 
-    def start(self, replica: Replica, turned: Callable[[], None] = _no_op) -> None:
-        """Connect to the peers, and run the first turn soon; `turned` is called after each
+    def start(self, replica: Replica, after_turn: Callable[[], None] = _no_op) -> None:
+        """Connect to the peers, and run the first turn soon; `after_turn` is called after each
         turn."""
         self._replica = replica
-        self._after_turn = turned
+        self._after_turn = after_turn
         self.wake()
         replica.connect_peers()
 
@@ -132,7 +141,9 @@ class AsyncHost:
         link = self.peer_links.pop(peer, None)
         if link is not None:
             link.cancel()
-            self._cancelled_links.append(link)
+            self.link_down(peer)
+            open_links = [each for each in self._cancelled_links if not each.is_closed]
+            self._cancelled_links = [*open_links, link]
 
     async def close_links(self) -> None:
         """Close the links to all peers."""
@@ -153,16 +164,16 @@ class AsyncHost:
             self._forget(write_buffer)
 
     def client_connected(
-        self, connection: int, write_buffer: WriteBuffer, drop: Callable[[str], None]
+        self, connection: int, write_buffer: WriteBuffer, close: Callable[[str], None]
     ) -> None:
-        """The first frame of this client has arrived; `drop(reason)` closes its connection."""
-        self._clients[connection] = write_buffer, drop
+        """The first frame of this client has arrived; `close(reason)` closes its connection."""
+        self._clients[connection] = _Client(write_buffer, close)
 
     def client_disconnected(self, connection: int) -> None:
         """The connection of this client is closed."""
-        known = self._clients.pop(connection, None)
-        if known is not None:
-            self._forget(known[0])
+        client = self._clients.pop(connection, None)
+        if client is not None:
+            self._forget(client.write_buffer)
 
     def _forget(self, write_buffer: WriteBuffer) -> None:
         self._dirty.pop(write_buffer, None)
@@ -194,20 +205,19 @@ class AsyncHost:
 
     def reply(self, connection: int, frame: bytes) -> None:
         """See `Host.reply`."""
-        known = self._clients.get(connection)
-        if known is None or self.is_stopped:
+        client = self._clients.get(connection)
+        if client is None or self.is_stopped:
             return
-        write_buffer = known[0]
-        write_buffer.put(frame)
-        self._dirty[write_buffer] = None
+        client.write_buffer.put(frame)
+        self._dirty[client.write_buffer] = None
 
     def has_room(self, peer: MemberId, connection: int, unsent_max: int = REPLY_ROOM) -> bool:
         """See `Host.has_room`."""
         if peer:
             write_buffer = self._links.get(peer)
         else:
-            known = self._clients.get(connection)
-            write_buffer = None if known is None else known[0]
+            client = self._clients.get(connection)
+            write_buffer = None if client is None else client.write_buffer
         if write_buffer is None or write_buffer.nbytes < unsent_max:
             return True
         self._full_buffers[write_buffer] = min(
@@ -229,9 +239,9 @@ class AsyncHost:
 
     def disconnect(self, connection: int, reason: str) -> None:
         """See `Host.disconnect`."""
-        known = self._clients.get(connection)
-        if known is not None:
-            known[1](reason)
+        client = self._clients.get(connection)
+        if client is not None:
+            client.close(reason)
 
     def write_queued(self) -> None:
         """See `Host.write_queued`."""
@@ -252,8 +262,11 @@ class AsyncHost:
             self.sync(ticket)
         self._replica.turn(now_ms(), wall_ms())
         if not self.is_stopped:
-            self.write_queued()
-            self._arm(self._replica.deadline_ms())
+            if self._dirty:
+                self.write_queued()
+            deadline_ms = self._replica.deadline_ms()
+            if self._timer is None or deadline_ms < self._timer_ms:
+                self._arm(deadline_ms)
             self._after_turn()
         if self._watchers:
             self._check_watchers()
@@ -292,7 +305,7 @@ class AsyncHost:
             self._may_sync_inline = False
             try:
                 seconds = self._pace.run_timed(ticket.run)
-            except ResourceError:  # the thread repeats the sync, and the loop goes on meanwhile
+            except ResourceError:  # the thread repeats the sync, and the loop continues meanwhile
                 self._sync_later(ticket)
                 return
             except Exception as cause:  # noqa: BLE001  (after any error nothing was made durable)

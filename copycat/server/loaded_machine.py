@@ -69,8 +69,8 @@ class LoadedMachine:
         return replica_log is not None and check_log(replica_log, base, executor)
 
     def tidy_snapshots(self, env: Env) -> SnapshotStore:
-        """The snapshots of the directory, after unfinished files were deleted: the start goes
-        on."""
+        """The snapshots of the directory, after unfinished files were deleted: the start
+        continues."""
         store = self._store(env)
         store.tidy()
         return store

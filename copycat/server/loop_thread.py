@@ -95,7 +95,7 @@ class LoopThread:
         if self._application is not application:
             self._application = application
             self._stop_watching()
-            text = "the member goes on in its own thread"
+            text = "the member continues in its own thread"
             self._loop_lag = LoopLag(self._name, self._limit_s, text)
             self._loop_lag.start()
         return self._own_loop

@@ -25,6 +25,7 @@ from copycat.member.directory import MemberDirectory
 from copycat.protocol.change_errors import view_or_error
 from copycat.protocol.client import ChangeRequest, ClusterRequest, ClusterView, ServerMessage
 from copycat.raft.configuration import Configuration
+from copycat.raft.effects import TransferFailure
 from copycat.replica.leadership_transfer import TransferOutcome
 from copycat.replica.replica import Replica
 from copycat.replica.status import Status
@@ -78,7 +79,7 @@ class Node:
     """One start of a member, from `listen` to `close`.
 
     failed: called once, with the cause, when the member stops by itself.  restarts: called once
-    when this start ends because the member is to start anew, without its log.
+    when this start ends because the member must start again, without its log.
     """
 
     def __init__(
@@ -136,7 +137,7 @@ class Node:
 
         member_addresses: the founding members, as given to `bootstrap`; empty for the stored list.
         newcomer: what an empty directory of a member that joins begins with.
-        The disk is read in a thread, so that the application's loop goes on while a large log is
+        The disk is read in a thread, so that the application's loop continues while a large log is
         recovered or a large snapshot is installed. The errors of `start_of` and of
         `MemberDirectory.open`; IllegalMemberStateError when `close` was called meanwhile.
         """
@@ -167,7 +168,7 @@ class Node:
         loop_lag = LoopLag(self._options.name, self._options.election_timeout, LAG_EFFECT)
         loop_lag.start()
         self._stack.callback(loop_lag.close)
-        self.host.start(replica, watch.turned)
+        self.host.start(replica, after_turn=watch.turned)
         self._stack.push_async_callback(self.host.close_links)
         return replica
 
@@ -182,7 +183,7 @@ class Node:
         is not full any more; called at each change."""
         storage = self._storage
         if not full:
-            log.info("%s: the disk has room again; writes go on", self._options.address)
+            log.info("%s: the disk has room again; writes continue", self._options.address)
         elif storage.level is not StorageLevel.MEMORY:
             error = disk_full(
                 directory.env,
@@ -250,8 +251,9 @@ class Node:
             hint="bootstrap() starts it again",
         )
 
-    async def hand_over(self, to: MemberId, timeouts: int = 1) -> TransferOutcome | None:
-        """If this member leads, transfer its leadership to `to`, or (0) to the best follower.
+    async def hand_over(self, to: str = "", timeouts: int = 1) -> TransferOutcome | None:
+        """If this member leads, transfer its leadership to the member that listens at `to`, or
+        (when `to` is empty) to the best follower.
 
         Returns the outcome; None when this member does not lead or has no peers, or when the
         outcome is not known within `timeouts` election timeouts.
@@ -259,10 +261,16 @@ class Node:
         replica = self._replica
         if replica is None or self.host.is_stopped or len(self.host.peer_links) == 0:
             return None
-        if replica.status().state is not ServerState.LEADER:
+        status = replica.status()
+        if status.state is not ServerState.LEADER:
             return None
+        target = replica.members.member_at(to)
+        if to and not target:
+            why = f"{to} is no member any more; {status.address} remains the leader"
+            failure = TransferFailure.NO_TARGET
+            return TransferOutcome(ok=False, failure=failure, why=why, leader=status.leader)
         done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        replica.transfer_leadership(to, partial(_set_result, done))
+        replica.transfer_leadership(target, partial(_set_result, done))
         await asyncio.wait({done}, timeout=timeouts * self._options.election_timeout)
         return cast("TransferOutcome", done.result()) if done.done() else None
 

@@ -66,6 +66,11 @@ class Link:
         """The address of the peer."""
         return str(self._address)
 
+    @property
+    def is_closed(self) -> bool:
+        """It was cancelled, and its connection is closed."""
+        return self._task.done()
+
     def retry_now(self) -> None:
         """The peer has just connected to this member: connect to it without further wait."""
         self._retry.set()
@@ -90,6 +95,11 @@ class Link:
             except (OSError, UnicodeError, CopycatError) as error:
                 self.reason = str(error) or type(error).__name__
                 is_refused = isinstance(error, CopycatError)
+                self._replica.outage.link_failed(self._peer, self.reason)
+            except Exception as error:  # a link that is given up would cut off a member for good
+                self.reason = f"{type(error).__name__}: {error}"
+                if self.reason != self._logged_reason:
+                    log.exception("the link to %s met an error of this program", self._address)
                 self._replica.outage.link_failed(self._peer, self.reason)
             if self.reason != self._logged_reason:
                 self._logged_reason = self.reason
@@ -161,9 +171,9 @@ class Outbound(asyncio.BufferedProtocol):
     """This member's end of a link. One frame arrives, the answer to its HELLO, and none after
     it."""
 
-    def __init__(self, has_written: Callable[[], None]) -> None:
+    def __init__(self, check_write_buffers: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
-        self._has_written = has_written
+        self._check_write_buffers = check_write_buffers
         self._frames = FrameBuffer(HANDSHAKE_LIMIT)
         self._transport: asyncio.Transport | None = None
         self._reason = "the peer closed the connection"
@@ -190,7 +200,7 @@ class Outbound(asyncio.BufferedProtocol):
             self.answer.set_result(frame)
 
     def resume_writing(self) -> None:
-        self._has_written()
+        self._check_write_buffers()
 
     def _abort(self, reason: str) -> None:
         self._reason = reason

@@ -336,7 +336,7 @@ class CopycatServer(Generic[S]):
         `copycat cluster add` does, and `join` returns at once.
 
         The first call needs an empty directory, which gets an id of its own, 128 random bits. A
-        later start with the same directory goes on as the member that it is, whatever type that
+        later start with the same directory continues as the member that it is, whatever type that
         is by then: the configuration that is stored wins over arguments.
 
         Errors: those of `bootstrap`; MemberIdReusedError: this member was removed, and needs an
@@ -490,11 +490,11 @@ class CopycatServer(Generic[S]):
                 pass
         node = self._node
         if node is not None and self._failure is None:
-            await node.hand_over(MemberId(0))
+            await node.hand_over()
         await self._close()
 
     @_in_member_loop
-    async def _hand_over(self, to: MemberId) -> TransferOutcome | None:
+    async def _hand_over(self, to: str) -> TransferOutcome | None:
         # One for the target to catch up, one for its election, one for a slow event loop.
         return None if self._node is None else await self._node.hand_over(to, timeouts=3)
 
@@ -502,7 +502,7 @@ class CopycatServer(Generic[S]):
     async def _request(self, message: ClusterRequest) -> ClusterView:
         self._check_process()
         while True:
-            if self._restart_task is not None:  # it deletes its log, and goes on as what it is now
+            if self._restart_task is not None:  # it deletes its log, and continues as what it is
                 await asyncio.wait({self._restart_task})
             node = self._node
             if node is None:
@@ -587,7 +587,7 @@ class CopycatServer(Generic[S]):
             self._loop_thread.call_back(_call, callback)
 
     def _on_restart(self) -> None:
-        """The member became a reserve, or is none any more: it starts anew without its log."""
+        """The member became a reserve, or is none any more: it starts again without its log."""
         if self._close_task is None and self._node is not None:
             restarting = self._restart(self._node)
             self._restart_task = asyncio.get_running_loop().create_task(restarting)

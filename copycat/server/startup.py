@@ -69,8 +69,9 @@ def start_of(
 ) -> Start:
     """Who the member with this directory is: what the directory says, else the arguments.
 
-    A cluster whose members were changed stands in the directory, and no argument counts against
-    it. ConfigurationError with both lists when the founders are others than were given (C16).
+    If the members of the cluster were changed, the directory says so, and no argument counts
+    against it. ConfigurationError with both lists when the founders are others than were given
+    (C16).
     """
     address, env = str(options.address), Env()
     identity, _ = read_identity(env, directory) if env.exists(directory) else (None, [])
@@ -268,7 +269,7 @@ def _boot_id() -> str:
 def with_single_member_hint(
     error: CorruptLogError, directory: str, members: tuple[str, ...]
 ) -> CorruptLogError:
-    """F2: for a cluster of one member, the same error with a hint how to go on; else `error`."""
+    """F2: for a cluster of one member, the same error with a hint what to do; else `error`."""
     if len(members) > 1 or error.index < 1:
         return error
     return CorruptLogError(

@@ -75,7 +75,7 @@ class StatusLog:
             log.error("%s: nothing can be committed: %s", self._name, write_stall.reason)
         elif self._write_stall.stops_commits and self._leader == self._replica.member:
             log.warning(
-                "%s: enough members have room on their disks again; commits go on", self._name
+                "%s: enough members have room on their disks again; commits continue", self._name
             )
         self._write_stall = write_stall
 

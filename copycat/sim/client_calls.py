@@ -1,4 +1,4 @@
-"""What the callers of a simulated client ask of its session, and whether what they hear is so."""
+"""What the callers of a simulated client ask of its session, and whether the results are right."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ class ClientCalls:
             self._session.abandon(query.request)
 
     def give_up_overdue(self, now_ms: int, servers: str) -> None:
-        """Those whose time is over hear why."""
+        """Fail the calls whose time is over."""
         self.complete()
         self._session.give_up_overdue(now_ms, self.patience_ms, servers)
         self.complete(is_given_up=True)
@@ -241,12 +241,13 @@ class ClientCalls:
             query.operation.index = message.index
 
     def complete(self, *, is_given_up: bool = False) -> None:
-        """What callers hear now, in the order in which they hear it.
+        """Results that callers receive now, in that order.
 
         is_given_up: some hear that their time is over, and why nothing was answered; and what
         waited behind them completes.
         """
-        for future, value, failed in self._session.take_finished():
+        for finished in self._session.take_finished():
+            future, value, failed = finished.future, finished.value, finished.failed
             if isinstance(future, _Query):
                 if self._queries.pop(future.request, None) is not None:
                     self._query_done(future, value, failed=failed)
@@ -258,7 +259,7 @@ class ClientCalls:
                     self._commands_done(future.operations, value, failed=failed)
 
     def _given_up(self, commands: _Commands, error: CopycatError) -> None:
-        """Whoever hears that nothing was sent can ask again without fear."""
+        """A caller that learns that nothing was sent can safely ask again."""
         commands.is_given_up = True
         self._trace.mark(f"gave up: {error.code}")
         unsent = sum(one is commands for one, _ in self._unsent)
@@ -297,7 +298,7 @@ class ClientCalls:
             operation.result, operation.returned_us = result, self._world.now_us
 
     def _check_heard(self, operation: Operation, result: object) -> None:
-        """I18: a caller hears what its own command came to, and no other's result."""
+        """I18: a caller receives the result of its own command, and never another's."""
         effect = self._around.checker.effects.get((self._session.session, operation.number))
         if effect is None or (
             not isinstance(result, CopycatError)

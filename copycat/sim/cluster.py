@@ -254,7 +254,8 @@ class Cluster:
             self.sessions.digest(host.number, outcome.last_applied, executor.digest())
 
     def snapshot(self, host: SimHost, executor: SessionExecutor, *, is_taken: bool) -> None:
-        """I12: the state that is saved, or just installed, is everybody's of that index."""
+        """I12: the state that is saved, or just installed, equals every member's state at that
+        index."""
         self.trace.mark("snapshot taken" if is_taken else "snapshot installed")
         self.trace.record(
             self.world.now_us,
@@ -294,7 +295,7 @@ class Cluster:
             self.raft.check_matches(host)
 
     def _read_committed(self, host: SimHost) -> None:
-        """Show the reference what is committed, as this member's log has it."""
+        """Give the reference the committed entries, as this member's log has them."""
         directory = host.disk.directory
         if directory is None:
             raise violated("I6", "a commit without a log", member=host.number)
@@ -307,7 +308,7 @@ class Cluster:
             except DiskError:
                 if not host.disk.is_cut:
                     raise
-                return None  # the power went in this turn: the next member that commits shows it
+                return None  # the power failed in this turn: the next member that commits shows it
             runs = batch.runs(first, batch.span.end)
             self.sessions.committed(runs)
             self._check_clock(batch.span.term, runs)
@@ -333,7 +334,7 @@ class Cluster:
         return self.raft.membership.had_by_all([one.had for one in self.disk_models])
 
     def _holder(self, first: int) -> SimHost:
-        """Somebody whose log still has what is committed from `first` on."""
+        """A member whose log still has all that is committed from `first` on."""
         committed = self.raft.committed
         for host in self.hosts:
             directory, disk_model = host.disk.directory, host.disk_model
@@ -354,7 +355,7 @@ class Cluster:
     # --- what is true of all ----------------------------------------------------------------
 
     def leaders(self) -> list[SimHost]:
-        """Members that believe they lead."""
+        """Members that act as leader, the deposed ones too."""
         return [
             host
             for host in self.hosts
@@ -362,7 +363,7 @@ class Cluster:
         ]
 
     def agreed_leader(self) -> MemberId:
-        """The one leader that everybody follows; 0 when there is none."""
+        """The one leader that all members follow; 0 when there is none."""
         leaders = self.leaders()
         if len(leaders) != 1:
             return MemberId(0)

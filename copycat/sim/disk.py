@@ -1,7 +1,7 @@
-"""One member's disk: an in-memory file system with a page cache, and what it must hold.
+"""One member's disk: an in-memory file system with a page cache, and what it must contain.
 
 The directory is the shipped `MemberDirectory` with the native log over `FaultEnv`. The disk
-outlives the member's processes; `DiskModel` knows what a power cut may and may not take.
+survives the member's processes; `DiskModel` knows which data a power cut may lose.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ SNAPSHOTS = f"{PATH}/snapshots"
 CLUSTER = "sim"
 SPACE = 1 << 40
 NEVER = 1 << 62
-"""So many operations that the power stays."""
+"""More disk operations than a seed has: no power cut."""
 PACKED_HEADER_NBYTES = 80
-"""What stands behind it are blocks and their table: each byte counts."""
+"""After the header come blocks and their table: damage to any of these bytes is noticed."""
 CALM_THREAD_US = 30_000
 MIN_FREE_SPACE = 64 << 10
 """Below this much free space nothing is appended (F12)."""
@@ -63,15 +63,16 @@ class SimDisk:
         self.slow_us = 0
         """Every sync and save takes this much longer now."""
         self.is_cut = False
-        """A power cut was armed by `cut_power_after`: an error of this disk is that."""
+        """`cut_power_after` armed a power cut: the next error of this disk is that power cut."""
         self.has_fault = False
-        """An error was armed by `fail_next`, and no power cut took it away since."""
+        """`fail_next` armed an error, and no power cut has removed it since."""
         self.is_short = False
         """There may be too little room for another segment."""
         self._cut_at = 0
         self._cuts_install = False
         self._rewrites: list[Rewrite] = []
-        """All of them: one that was cut short by a crash must not tidy up after it."""
+        """All rewrites that began: one that a crash interrupted must not delete files after the
+        crash."""
         self._calm = False
         self._address = address
         self._founders = founders
@@ -89,8 +90,8 @@ class SimDisk:
     def open(
         self, first: StoredConfigurations = NOTHING_STORED
     ) -> tuple[InstrumentedLog, InstrumentedHardState, MemberDirectory, InstrumentedSnapshots]:
-        """Open or make the directory; what was recovered is checked. The power may go while
-        it recovers, any number of times. first: what a directory that is made now knows of the
+        """Open or create the directory, and check what was recovered. The power may fail during
+        that, any number of times. first: what a directory that is created now knows of the
         cluster."""
         self._first = first
         require(self.directory is None, "the disk is in use")
@@ -107,7 +108,7 @@ class SimDisk:
         self._repaired(directory)
         frames, gaps = contents(log.scan(log.first_index, log.last_index + 1))
         if log.valid_from != max((gap.valid_from for gap in gaps), default=0):
-            raise violated("I24", "recovery found another valid_from", found=log.valid_from)
+            raise violated("I24", "recovery found another valid_from", actual=log.valid_from)
         state = directory.hard_state
         self.disk_model.recovered(
             frames,
@@ -136,7 +137,8 @@ class SimDisk:
         )
 
     def _repaired(self, directory: MemberDirectory) -> None:
-        """What a start made of bytes that rotted while the member was down (F2, F3)."""
+        """Tell the model how a start repaired the damage that was done while the member was down
+        (F2, F3)."""
         log, lost_entries, disk_model = directory.log, directory.lost_entries, self.disk_model
         if disk_model.is_rotten:
             lost_upto, term = (
@@ -151,17 +153,17 @@ class SimDisk:
         elif lost_entries is not None:
             disk_model.saving.append(
                 (lost_entries.term, 0)
-            )  # a start raises it before anything is said
+            )  # a start raises the term before the member sends anything
 
     def rot(self) -> None:
         """Bytes that were durable are damaged, or a file is lost, while the member is down.
 
-        Only what a mark or the manifest proves to have been durable: the rest is torn, as far as
-        anybody can tell (C6).
+        Only bytes that a mark or the manifest proves to have been durable are chosen: damage to
+        others cannot be distinguished from a torn write (C6).
         """
         require(self.directory is None, "the disk is in use")
         if self.disk_model.older:
-            return  # which of two logs the crash left is not known here
+            return  # it is not known which of two logs the crash left
         victims = list(self._victims())
         if not victims:
             return
@@ -178,8 +180,8 @@ class SimDisk:
                 self.env.corrupt(path, offset + self._random.below(nbytes), 0x10)
 
     def _victims(self) -> Iterator[tuple[str, int, int]]:
-        """(path, offset, bytes) of every frame that was durable for all to see, and of packed
-        segments as they lie, but for their header: a version is no rot (F7)."""
+        """(path, offset, bytes) of every frame that is proved to have been durable, and of packed
+        segments without their headers, since a changed version there is another fault (F7)."""
         directory = f"{PATH}/log"
         rows = read_manifest(self.env.read_file(f"{directory}/manifest"), directory)
         for row in rows:
@@ -203,7 +205,7 @@ class SimDisk:
 
     def again(self, seed: int) -> tuple[ReplicaLog, list[bytes]]:
         """What a restart after a power cut now would begin with: the log of a copy of this disk,
-        and the snapshots that it goes on from."""
+        and the snapshots that it continues from."""
         env = self.env.clone()
         env.crash(seed)
         log = self._open(env).log
@@ -229,7 +231,7 @@ class SimDisk:
             min_free_space=MIN_FREE_SPACE,
             whole=self.disk_model.is_rotten and env is None,
             snapshots=None if env is not None else self._snapshots,
-            compress=self._member % 2 == 1,  # what lies on the disk is nobody else's affair
+            compress=self._member % 2 == 1,  # members need not agree on that
             first=self._first,
         )
 
@@ -240,7 +242,7 @@ class SimDisk:
         return (self._random.next() << 64) | self._random.next()
 
     def _open_cut_short(self) -> bool:
-        """Open with a power cut after a few operations. False when the open came through."""
+        """Open with a power cut after a few operations. False when the open finished before."""
         self.env.stop_after(self._random.below(24))
         try:
             self.directory = self._open()
@@ -255,33 +257,33 @@ class SimDisk:
         return False
 
     def cut_power_after(self, operations: int) -> None:
-        """The power goes after a few more operations on this disk, wherever that is."""
+        """The power fails after a few more operations on this disk, whatever they are."""
         self.env.stop_after(operations)
         self._cut_at = self.env.operations + operations
         self.is_cut = True
 
     def space(self, nbytes: int = SPACE) -> None:
-        """So much is free on this disk now."""
+        """Set the free space of this disk."""
         self.env.set_free_space(nbytes)
         self.is_short = nbytes < SPACE
 
     def put_back(self, older: FaultEnv) -> None:
-        """An older copy of all files. How much room the disk has is not in a copy."""
+        """Replace all files by an older copy. The free space of the disk stays as it is."""
         older.set_free_space(self.env.free_space(PATH))
         self.env = older
 
     def fail_next(self, operation: str, error: str) -> None:
-        """The next `operation` answers with an error: the member must stop (F9, F10, F12)."""
+        """The next `operation` fails with an error: the member must stop (F9, F10, F12)."""
         self.env.fail(operation, 1, error)
         self.has_fault = True
 
     @property
     def power_is_off(self) -> bool:
-        """The last operation before the cut was done, whether or not the member noticed."""
+        """Whether the power has failed, whether or not the member noticed."""
         return self.is_cut and self.env.operations >= self._cut_at
 
     def before_rewrite(self) -> None:
-        """Something may go wrong while segments are written anew (F13, F16)."""
+        """Perhaps make something fail while segments are rewritten (F13, F16)."""
         if self._calm or self.is_cut or not self._random.chance(self._options.rewrite_fault):
             return
         what = self._random.below(4)
@@ -298,7 +300,7 @@ class SimDisk:
             self._cuts_install = True
 
     def after_rewrite(self, *, failed: bool) -> None:
-        """What was written is whole, and not a part of the log yet, or not durably."""
+        """The rewrite has ended; its files are not part of the log yet, or not durably."""
         if failed:
             self._trace.mark("rewrite failed")
         if self._cuts_install and not self.is_cut:
@@ -307,7 +309,7 @@ class SimDisk:
         self._cuts_install = False
 
     def calm(self) -> None:
-        """No fault waits any more, but a power cut that has begun."""
+        """End every fault, an armed power cut too."""
         self.slow_us = 0
         self.space()
         self._calm = True
@@ -316,13 +318,14 @@ class SimDisk:
             self.is_cut = False
 
     def lose_power(self) -> None:
-        """What was not synced is kept, lost or torn."""
+        """Cut the power: each write that was not synced is kept, lost or torn."""
         self.env.crash(self._random.next())
         self.has_fault = False
         self._down()
 
     def lose_process(self) -> None:
-        """The page cache survives; a power cut that was under way comes now instead."""
+        """Kill the process: the page cache survives. A power cut that was armed happens now
+        instead."""
         if self.is_cut:
             self.lose_power()
             return
@@ -337,7 +340,7 @@ class SimDisk:
     # --- how long things take -----------------------------------------------------------
 
     def sync_delay_us(self) -> int | None:
-        """None: the sync answers before `Host.sync` returns."""
+        """How long a sync takes; None: it is done before `Host.sync` returns."""
         if not self.slow_us and self._random.chance(self._options.inline):
             return None
         return self._latency_us(self._options.sync_us) + self.slow_us
@@ -346,12 +349,13 @@ class SimDisk:
         return self._latency_us(self._options.save_us) + self.slow_us
 
     def _latency_us(self, mean_us: int) -> int:
-        """Without its tail in a calm: a disk that hangs is a fault, and may end a leader (F15)."""
+        """A drawn latency; in a calm never a long one, since a disk that hangs is a fault
+        (F15)."""
         latency_us = self._random.around(mean_us)
         return min(latency_us, mean_us + mean_us // 2) if self._calm else latency_us
 
     def hold_us(self, kind: str) -> int:
-        """How long the answer of a piece of work that is done is held back; mostly 0."""
+        """How long the answer of finished work is held back; mostly 0."""
         options = self._options
         if (
             self._calm
@@ -363,7 +367,7 @@ class SimDisk:
 
     @property
     def holds_until_moved(self) -> bool:
-        """What is held back is heard as soon as its member has moved on (`workers.MOVES`)."""
+        """Whether answers are held back only until the member has moved on (`workers.MOVES`)."""
         return self._options.late_until_moved
 
     def apply_delay_us(self) -> int:
@@ -377,6 +381,6 @@ class SimDisk:
         return self._thread_delay_us(self._options.compact_us)
 
     def _thread_delay_us(self, mean_us: int) -> int:
-        """A slow thread is a fault too, and ends with a calm: no long tail in front of it."""
+        """A drawn latency; never a long one in a calm, since a slow thread is a fault too."""
         latency_us = self._random.around(min(mean_us, CALM_THREAD_US) if self._calm else mean_us)
         return latency_us if mean_us <= CALM_THREAD_US else min(latency_us, 2 * mean_us)

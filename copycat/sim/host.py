@@ -1,8 +1,8 @@
 """One simulated member: implements `copycat.replica.host.Host` over the virtual world.
 
-A turn, a sync, a save, a slice of the machine and a spare are events of the world with drawn
-latencies. A crash forgets everything but the disk; a pause holds events back, and the clock
-runs on. The tested driver is the shipped `Replica`.
+A turn, a sync, a save and a slice of the machine are events of the world with drawn latencies.
+After a crash only the disk is left; a pause holds events back while the clock continues. The
+tested driver is the shipped `Replica`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = ["Connection", "Observer", "ProcessHost", "SimHost"]
 
 
 class Connection:
-    """A client's connection to one member; `close` tells the client that it is gone."""
+    """A client's connection to one member; `close` tells the client of its end."""
 
     __slots__ = ("close", "deliver", "number", "opened_by", "place")
 
@@ -92,7 +92,7 @@ class SimHost:
         self.clock = clock
         self.options = options
         self.process = 0
-        """The number of the current process: events of an earlier one are void."""
+        """The number of the current process: events of an earlier one are ignored."""
         self.is_up = False
         self.was_started = False
         """It has, or had, a process."""
@@ -162,7 +162,7 @@ class SimHost:
 
     @property
     def may_vote(self) -> bool:
-        """Whether it takes part, and would again after a crash: its disk proves it (C16)."""
+        """Whether it may vote, and still could after a crash: its disk proves it (C16)."""
         if self.replica is not None and not self.replica.raft.eligibility.may_vote:
             return False
         return self.disk_model.hard_state[0] > 0
@@ -245,18 +245,18 @@ class SimHost:
         self.wake()
 
     def restart(self) -> None:
-        """The member starts anew because it has no right to its log any more."""
+        """The member starts again because it has no right to its log any more."""
         self._down("log")
         self.disk.lose_process()
         self.start()
 
     def lose_power(self) -> None:
-        """Everything stops here; unsynced writes are kept, lost or torn."""
+        """Cut the power: the process ends; each unsynced write is kept, lost or torn."""
         self._down("power")
         self.disk.lose_power()
 
     def lose_process(self) -> None:
-        """SIGKILL: the page cache survives."""
+        """Kill the process: the page cache survives."""
         self._down("process")
         self.disk.lose_process()
 
@@ -475,7 +475,7 @@ class ProcessHost:
             self._host.reply(connection, frame)
 
     def has_room(self, peer: MemberId, connection: int, unsent_max: int = REPLY_ROOM) -> bool:
-        return True  # what is sent is on its way at once, however much it is
+        return True  # the network takes any amount at once
 
     def disconnect(self, connection: int, reason: str) -> None:
         if self._is_current:

@@ -200,7 +200,7 @@ class InstrumentedHardState:
         if term < before[0] or (term == before[0] and before[1] not in (0, voted_for)):
             raise violated(
                 "I2",
-                "the hard state goes back or changes its vote",
+                "the term decreases or the vote changes",
                 member=self._disk_model.member,
                 before=before,
                 after=(term, voted_for),

@@ -1,7 +1,7 @@
 """One member's outgoing links to its peers: dialled, opened by Hello, broken, dialled again.
 
 Every ordered pair of members has one link, and only its owner learns of its end (`peer_down`).
-A link belongs to two processes, its owner's and its target's; frames of a link that broke arrive
+A link connects two processes, its owner's and its target's; frames of a link that broke arrive
 late or never.
 """
 
@@ -53,7 +53,7 @@ class _Link:
         """The replica asked for it (`Host.connect`)."""
         self.is_up = False
         self.is_cut = False
-        """Broken, but its owner has not noticed."""
+        """The link is broken, but its owner has not noticed."""
         self.target_process = 0
 
 
@@ -91,7 +91,7 @@ class Links:
         self._host.soon(self._random.around(MS), self._dial, to)
 
     def disconnect(self, to: int) -> None:
-        """End the link to this member, and dial it no more."""
+        """End the link to this member, and do not dial it any more."""
         link = self._links[to]
         link.is_dialled = False
         link.dial += 1
@@ -136,7 +136,8 @@ class Links:
         self._host.soon(self._random.around(BACKOFF_US), self._dial, to)
 
     def lost(self, *, was_power: bool) -> None:
-        """The owner is gone: so are its links, and others notice theirs to it."""
+        """The owner's process ended: its links end, and other members notice that theirs to it
+        broke."""
         for link in self._links.values():
             link.is_up = link.is_cut = link.is_dialled = False
             link.dial += 1

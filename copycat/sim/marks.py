@@ -1,7 +1,7 @@
 """What a run of many seeds must have met: rare branches, and each fault with each state.
 
-Marks are counted in the trace of a seed. All are seen from outside of the members: from what
-they send and are sent, from what they ask of the host, and from the books of the checkers.
+Marks are counted in the trace of a seed. All are seen from outside of the members: from what they
+send and receive, from what they ask of the host, and from the records of the checkers.
 `swarm.py` sums them over seeds, and `baseline.py` says which of them a run must have reached.
 """
 
@@ -85,7 +85,7 @@ RARE = (
     "vote answered late",
     "vote refused",
 )
-"""Branches that a schedule has to be unlucky for."""
+"""Branches that only rare schedules reach."""
 
 GROUPS = {
     **{f"{kind} while": STATES for kind in ALL_FAULTS if kind not in OF_NOBODY},
@@ -189,7 +189,7 @@ class Marks:
             self._rounds[number] = now
 
     def forget(self, number: int) -> None:
-        """The process of a member is gone."""
+        """The process of a member ended."""
         self._rounds.pop(number, None)
 
     # --- the wire ---------------------------------------------------------------------------
@@ -235,7 +235,7 @@ def election_marks(
 ) -> Counter[str]:
     """How close the elections of a seed were.
 
-    votes: (member, term) to the candidate that its vote went to.  leaders: by term.
+    votes: (member, term) to the candidate for which it voted. leaders: by term.
     """
     marks: Counter[str] = Counter()
     tallies: dict[int, Counter[int]] = {}

@@ -3,11 +3,11 @@ reference that keeps the whole history of every key.
 
 Registers are keyed, so that their entries leave the log: blind writes, deletions, writes that
 expire, commands that read first, and some that touch a timer, which only a snapshot replaces
-(C20). What is held is released by hand. Lists are neither keyed nor released by hand: only a
+(C20). Commits are released by hand. Lists are neither keyed nor released by hand: only a
 snapshot replaces their entries.
 
 Appends of unique tokens make a command that is applied twice, lost or reordered visible; `fail`
-has an effect that must survive the error it raises never having happened.
+raises before it has any effect.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ PROBE_KEY = 99
 """The list that only probes of the calm phase append to."""
 
 
-HELD = 1000
-"""Added to a key where the reference keeps what is held under it."""
+COMMIT_KEYS = 1000
+"""Added to the key of a commit in the reference, whose registers have the same small keys."""
 
 
 class SimMachine(StateMachine):
-    """Registers, lists and held commits under small integer keys."""
+    """A state machine with registers, lists and commits under small integer keys."""
 
     def __init__(self) -> None:
         super().__init__()
         self.registers: dict[int, int] = {}
         self.lists: dict[int, list[int]] = {}
-        self.held: dict[int, Commit[Any]] = {}
+        self.commits: dict[int, Commit[Any]] = {}
         self.pending: dict[int, Scheduled] = {}
         self.rung: dict[int, int] = {}
 
@@ -65,7 +65,7 @@ class SimMachine(StateMachine):
 
     @command(key="key")
     def alarm(self, key: int, value: int, ms: int) -> int | None:
-        """Set a register, and let it ring later; the value before."""
+        """Set a register, and schedule a callback that counts; returns the value before."""
         self.pending[key] = self.executor.schedule(ms / 1000, partial(self._ring, key))
         return self.put(key, value)
 
@@ -75,24 +75,25 @@ class SimMachine(StateMachine):
 
     @command(key="key", tombstone=True)
     def hush(self, key: int) -> int | None:
-        """Empty a register, and let it ring no more; the value before."""
+        """Empty a register, and cancel its callback; returns the value before."""
         if key in self.pending:
             self.pending.pop(key).cancel()
         return self.registers.pop(key, None)
 
     @command(compaction=CompactionMode.RELEASE)
     def hold(self, key: int, token: int) -> int | None:
-        """Keep this entry in place of the one before; that one's token."""
-        old = self.held.get(key)
-        self.held[key] = self.commit
+        """Keep this entry's commit in place of the earlier one; returns the earlier one's
+        token."""
+        old = self.commits.get(key)
+        self.commits[key] = self.commit
         if old is not None:
             old.release()
         return None if old is None else old.operation.token
 
     @command(compaction=CompactionMode.TOMBSTONE)
     def let_go(self, key: int) -> int | None:
-        """Keep none; the token of the one that was kept."""
-        old = self.held.pop(key, None)
+        """Release the commit that was kept; returns its token."""
+        old = self.commits.pop(key, None)
         if old is not None:
             old.release()
         self.commit.release()
@@ -100,7 +101,7 @@ class SimMachine(StateMachine):
 
     @command(key="key", reads=True)
     def cas(self, key: int, expected: int | None, value: int) -> bool:
-        """Set a register if it holds `expected`; whether it did."""
+        """Set a register if its value is `expected`; returns whether it was."""
         if self.registers.get(key) != expected:
             return False
         self.registers[key] = value
@@ -127,7 +128,7 @@ class SimMachine(StateMachine):
         return len(items)
 
     def on_key_expired(self, key: Any) -> None:
-        """What was lent is taken back."""
+        """The time of a value is over: empty the register."""
         self.registers.pop(key, None)
 
     @query
@@ -231,13 +232,13 @@ class ReferenceModel:
         self._list_indexes: dict[int, list[int]] = {}
         self._lists: dict[int, list[int]] = {}
         self._dues: dict[int, tuple[int, int]] = {}
-        """Log time after which what a register holds is gone, and the entry that says so."""
+        """Log time after which what a register holds expires, and the entry that says so."""
         self.expired = 0
         self.writes: dict[Hashable, list[Write]] = {}
         """By key, in order. One that expired deletes too, and is there a second time."""
 
     def expire(self, index: int, time_ms: int) -> None:
-        """Entry `index` brings log time to `time_ms`: what is due goes before it is applied."""
+        """Entry `index` brings log time to `time_ms`: what is due expires before it is applied."""
         if self._dues:
             for key in [key for key, (due_ms, _) in self._dues.items() if due_ms < time_ms]:
                 self.writes[key].append(Write(self._dues.pop(key)[1], True, time_ms))
@@ -251,7 +252,7 @@ class ReferenceModel:
     def apply(
         self, index: int, kind: str, key: int, arguments: tuple[int, ...], time_ms: int = 0
     ) -> object:
-        """Carry out one command at a log index above all before; its result."""
+        """Execute one command at a log index above all earlier ones; returns its result."""
         if kind == "append":
             self._list_indexes.setdefault(key, []).append(index)
             items = self._lists.setdefault(key, [])
@@ -260,7 +261,7 @@ class ReferenceModel:
         if kind == "fail":
             return FAILED
         if kind in ("hold", "let_go"):
-            key += HELD
+            key += COMMIT_KEYS
         deletes = kind in ("delete", "hush", "let_go")
         due_ms = time_ms + arguments[1] if kind == "lend" else 0
         write = Write(index, deletes, time_ms, due_ms, kind == "cas")

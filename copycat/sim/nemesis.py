@@ -1,4 +1,4 @@
-"""What goes wrong, when, and for how long: drawn from one seed, ended by `calm`."""
+"""Injects faults: which, when and for how long is drawn from one seed, until `calm`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from copycat.types import Compaction, MemberId, ServerState
 __all__ = ["Nemesis"]
 
 STALE_STEPS = 6
-"""So often the answers to a leader get slower, by less than an election timeout each time."""
+"""How often the answers to a leader become slower, each time by less than an election timeout."""
 
 
 class Nemesis:
@@ -56,11 +56,11 @@ class Nemesis:
             hosts, random, trace, lambda host: self.restart(host, self._down_us())
         )
         self._kind = ""
-        """The fault that is being carried out."""
+        """The fault that is being executed."""
         self.fault_trigger: FaultTrigger | None = None
         """A fault that waits for a state."""
         self._met: SimHost | None = None
-        """The member that came into that state."""
+        """The member that entered that state."""
 
     def begin(self) -> None:
         """Schedule the first fault."""
@@ -99,7 +99,8 @@ class Nemesis:
             self._execute(kind)
 
     def touched(self, host: SimHost) -> None:
-        """Something happened at a member: perhaps a fault has waited for just that."""
+        """Something happened at a member: execute the waiting fault if the member is in its
+        state."""
         if self.fault_trigger is not None and not self._is_over and self.fault_trigger.meets(host):
             kind, self.fault_trigger, self._met = self.fault_trigger.kind, None, host
             self._trace.mark("fault that lay in wait")
@@ -113,7 +114,8 @@ class Nemesis:
         getattr(self, f"_{kind}")()
 
     def _victim(self) -> SimHost:
-        """Who was waited for; else anybody, but every second time a leader, if there is one."""
+        """The member for which the fault waited; else any, every second time a leader if there is
+        one."""
         if self._met is not None:
             self._marks.struck(self._kind, self._met)
             return self._met
@@ -155,9 +157,9 @@ class Nemesis:
     def _rot(self) -> None:
         """A disk loses bytes of its log while its member is down.
 
-        Of one member at a time, until it has all of it back, so whoever else acknowledged an
-        entry still has a copy that can be read; and only where all others may vote, for it may
-        have been the only one that had the end of its log (C12, C16).
+        Only one member at a time has lost entries, so every other member that acknowledged one of
+        them still has a copy that can be read. And all members must be allowed to vote, for the
+        damaged one may have been the only one that had the end of its log (C12, C16).
         """
         host = self._victim()
         is_next = not any(
@@ -169,7 +171,7 @@ class Nemesis:
             self.restart(host, self._down_us())
 
     def _disk_rollback(self) -> None:
-        """A copy of a disk is taken, or put back."""
+        """Copy a disk, or put an earlier copy back."""
         self._copies.strike()
 
     def _power_all(self) -> None:
@@ -180,13 +182,13 @@ class Nemesis:
                 self.restart(host, self._down_us())
 
     def _power_midway(self) -> None:
-        """The power goes in the middle of a turn, after a few more disk operations."""
+        """The power fails in the middle of a turn, after a few more disk operations."""
         host = self._victim()
         if host.is_up:
             host.disk.cut_power_after(self._random.below(12))
 
     def _away(self) -> None:
-        """A member is down or cut off for so long that the others' logs go on without it."""
+        """A member is down or cut off for so long that the others' logs grow without it."""
         host = self._met or self._random.pick(self._hosts)
         length_us = self._random.between(3, 8) * SECOND
         self._marks.struck(self._kind, host)
@@ -257,7 +259,7 @@ class Nemesis:
         return [host.number for host in self._hosts] + [client.place for client in self._clients]
 
     def _partition(self) -> None:
-        """Two halves, clients on either side."""
+        """Two parts that cannot reach each other, with clients in both."""
         places = self._random.shuffled(self._everybody())
         cut = self._random.between(1, len(places))
         self._network.block(places[:cut], places[cut:])
@@ -265,7 +267,8 @@ class Nemesis:
         self._later(self._network.heal)
 
     def _isolate(self) -> None:
-        """One member hears no member and is heard by none; clients still reach it."""
+        """One member receives nothing from other members, nor they from it; clients still reach
+        it."""
         number = self._victim().number
         others = [host.number for host in self._hosts if host.number != number]
         self._network.block([number], others)
@@ -296,9 +299,10 @@ class Nemesis:
         self._later(self._network.heal)
 
     def _echo(self) -> None:
-        """A leader hears late answers to what it said, while nobody hears it any more.
+        """A leader receives late answers, while its own messages reach nobody any more.
 
-        The others elect somebody else; the old one is confirmed by what was asked long ago.
+        The others elect another leader, while answers to earlier requests still confirm the old
+        one.
         """
         leader = self._victim().number
         others = [host.number for host in self._hosts if host.number != leader]
@@ -318,10 +322,11 @@ class Nemesis:
     def _stale_leader(self) -> None:
         """As `_echo`, step by step, so that the leader never misses a majority.
 
-        Answers to it take longer and longer, until they tell of a time before the last two
-        elections; then nobody hears it any more. For some election timeouts it goes on hearing
-        answers, and confirms the reads that it was asked about before, while the others have
-        elected somebody who commits and serves. Clients reach everybody all the time.
+        Answers to the leader take longer and longer, until they are older than the last two
+        elections; then its own messages reach nobody any more. For some election timeouts the
+        leader still receives answers, and confirms reads that clients asked for before, while the
+        others have elected a leader that commits and answers. Clients reach all members all the
+        time.
         """
         leaders = self._leaders()
         if not leaders:

@@ -1,8 +1,8 @@
 """Messages in flight: delay, loss, duplication, reordering, partitions, broken links.
 
 A place is a small number: members first, clients after them. Everything is per directed pair.
-A message that meets a partition is lost, as on a wire that nobody tells about; a link that
-*breaks* is another matter, and whoever owns it is told (`host.py`).
+A message that meets a partition is lost, and nobody is notified; when a link *breaks*, its owner
+is notified (`links.py`).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Network:
         self.heal()
 
     def heal(self) -> None:
-        """Every partition ends and every slow link is quick again."""
+        """End every partition and every delay of a slow link."""
         self._blocked.clear()
         self._slow_us.clear()
 

@@ -1,9 +1,9 @@
 """A fault: a member comes back with an older copy of its disk, a backup or a snapshot (F8).
 
-The copy is what a power cut at that moment would have left. It is put back only where this can
-cost nothing before the member is told of it: whatever it forgets is on so many of the others that
-every majority has one of them, and no candidate is left that could ask again for a vote that it
-forgets. What nobody alive can notice is no fault that a cluster could survive, so it is not drawn.
+The copy is what a power cut at that moment would have left. It is put back only where nothing can
+be lost before the member learns of it: so many others have every entry that the copy lacks that
+each majority includes one of them, and no candidate could ask again for a vote that the copy
+lacks. A cluster cannot survive a loss that no running member can notice, so that is not drawn.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class OlderCopy(NamedTuple):
 
     @classmethod
     def of(cls, host: SimHost, seed: int) -> OlderCopy:
-        """Take one of a member that runs, or not."""
+        """Copy the disk of a member, whether the member runs or not."""
         disk_model, env = host.disk_model, host.disk.env.clone()
         env.crash(seed)
         return cls(
@@ -54,7 +54,7 @@ class OlderCopy(NamedTuple):
         )
 
     def put_back(self, host: SimHost) -> None:
-        """The member is down; its next process runs on this."""
+        """Give the copy to a member that is down: its next process runs on it."""
         disk_model = host.disk_model
         disk_model.loss.regress()
         host.disk.put_back(self.env.clone())
@@ -72,7 +72,7 @@ class OlderCopy(NamedTuple):
 
 
 class OlderCopies:
-    """At most one for each member."""
+    """Takes copies, at most one for each member, and puts them back."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class OlderCopies:
         self._copies: dict[int, OlderCopy] = {}
 
     def strike(self) -> None:
-        """Put a copy back where that is allowed; else take one."""
+        """Put a copy back if that is allowed now; else take one."""
         for host in self._random.shuffled(self._hosts):
             older = self._copies.get(host.number)
             if older is not None and self._may_put_back(host, older):
@@ -131,7 +131,8 @@ class OlderCopies:
     def _is_vote_past(self, host: SimHost, older: OlderCopy) -> bool:
         """Whether nobody is, or can become, a candidate of a term whose vote would be forgotten.
 
-        A copy without a term is none: it counts as a new directory until it is told (C16).
+        False for a copy without a term: it counts as a new directory until a leader tells it
+        (C16).
         """
         term = host.disk_model.hard_state[0]
         if older.hard_state[0] == 0:
@@ -145,6 +146,6 @@ class OlderCopies:
 
 
 def _holds(one: DiskModel, other: DiskModel) -> bool:
-    """Whether `one` has durably all that `other` has."""
+    """Whether `one` has all durable entries of `other`, durably."""
     end = other.durable
     return one.platter >= end and one.entries[:end] == other.entries[:end]

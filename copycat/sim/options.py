@@ -79,16 +79,16 @@ class DiskOptions(msgspec.Struct, frozen=True, kw_only=True):
     inline: int = 0
     """How often a sync answers before `Host.sync` returns."""
     recovery_cut: int = 0
-    """How often the power goes again while a member recovers."""
+    """How often the power fails again while a member recovers."""
     rewrite_fault: int = 0
-    """How often something goes wrong while a segment is rewritten, or before that is durable."""
+    """How often something fails while a segment is rewritten, or before the rewrite is durable."""
     late_kinds: tuple[str, ...] = ()
     """Kinds of work (`KINDS`) whose answers may be held back, `late_chance` of a million for
     about `late_us`."""
     late_chance: int = 0
     late_us: int = 0
     late_until_moved: bool = False
-    """And no longer than until the member has moved on: then it is heard at once."""
+    """And no longer than until the member has moved on: then the answer is delivered at once."""
     max_segment_size: int = 64 << 10
     max_entries_per_segment: int = 1 << 10
 
@@ -168,7 +168,7 @@ class SeedOptions(msgspec.Struct, frozen=True, kw_only=True):
 CHURN_FROM = 1_000_000
 """Smaller seeds are those of regressions and of seeded bugs: their clusters are of founders."""
 READERS = ("echo", "isolate", "pause", "process", "slow_disk", "slow_link", "transfer")
-"""Faults around a leader that does not know that it is none any more."""
+"""Faults around a leader that does not know that it was deposed."""
 
 
 def _rate(random: SimRandom, chance: int, *rates: int) -> int:
@@ -286,8 +286,8 @@ def _with_churn(random: SimRandom, options: SeedOptions) -> SeedOptions:
 
 
 def _with_stale_leaders(random: SimRandom, options: SeedOptions) -> SeedOptions:
-    """Reads at leaders that are none any more: few faults beside that, little else that waits,
-    and so many reads under way that some arrive at any moment of a round (C10)."""
+    """Reads at deposed leaders: few other faults, few other requests, and so many reads that some
+    arrive at any moment of a round (C10)."""
     replace = msgspec.structs.replace
     heartbeat_ms = random.pick((50, 100))
     timeout_ms = heartbeat_ms * random.pick((4, 6))
@@ -329,7 +329,8 @@ def _with_stale_leaders(random: SimRandom, options: SeedOptions) -> SeedOptions:
 
 
 def _with_late_answers(random: SimRandom, options: SeedOptions) -> SeedOptions:
-    """Work is done in time, and the member hears of it late: of a few kinds of work, or all."""
+    """Work is done in time, but the member receives the answer late: of a few kinds of work, or
+    all."""
     until_moved = random.chance(600_000)
     kinds = random.shuffled(KINDS)[: random.pick((1, 2, 3) if until_moved else (1, 3, len(KINDS)))]
     disk = msgspec.structs.replace(
@@ -377,7 +378,8 @@ def _with_cleaning(random: SimRandom, options: SeedOptions) -> SeedOptions:
 
 def _with_older_copies(random: SimRandom, options: SeedOptions) -> SeedOptions:
     """Disks that are put back (F8): often, and mostly while one leader leads on, for a copy of
-    another term is not put back. Nothing is cleaned: a gap tells nobody what it stood for."""
+    another term is not put back. Nothing is cleaned, since a gap does not show which entry was
+    deleted."""
     replace = msgspec.structs.replace
     rest = random.shuffled(options.faults)[: random.between(0, 2)]
     return replace(

@@ -31,7 +31,7 @@ CALM_TIMEOUTS = 40
 
 
 class SeedResult(msgspec.Struct, frozen=True):
-    """What a seed that held did."""
+    """What happened in a seed in which all rules held."""
 
     seed: int
     steps: int
@@ -52,7 +52,7 @@ class SeedFailed(InternalError):
         return type(self), (self.message,)
 
 
-# Machines of seeds raise on purpose: their tracebacks are no news on anybody's terminal.
+# Machines of seeds raise on purpose: their tracebacks must not fill the terminal.
 logging.getLogger("copycat.machine").addHandler(logging.NullHandler())
 
 
@@ -155,7 +155,7 @@ def _must_live(cluster: Cluster) -> None:
     """I16: one leader, constant term, a probe of every client, equal members."""
     for client in cluster.clients:
         client.is_active = False
-    # What is in flight, held back or being resent may still stir the cluster for a while.
+    # Messages and answers that are in flight, held back or resent may still cause elections.
     _wait(cluster, "no agreed leader", CALM_TIMEOUTS, lambda: cluster.agreed_leader() != 0)
     cluster.world.run_until(cluster.world.now_us + 4 * SECOND, STEPS_MAX)
     _wait(cluster, "no agreed leader later", CALM_TIMEOUTS, lambda: cluster.agreed_leader() != 0)
@@ -195,7 +195,8 @@ def _clean_all(cluster: Cluster, rounds: int) -> None:
         directory = host.disk.directory
         if directory is None:
             continue  # it is down, and the next check says so
-        # A snapshot may have been admitted meanwhile: what it took with the front is gone too.
+        # A snapshot may have been admitted meanwhile: then what was trimmed from the log's front
+        # is deleted too.
         first_index, gaps = directory.log.first_index, host.disk_model.gaps.since
         left = sorted(index for index in must_go - gaps.keys() if index >= first_index)
         if left:

@@ -84,13 +84,13 @@ class SessionClient:
 
     @property
     def is_idle(self) -> bool:
-        """It has a session and nothing open."""
+        """Whether it has a session and no open calls."""
         return self.session > 0 and self._session.is_idle
 
     # --- its own pace -----------------------------------------------------------------------
 
     def tick(self) -> None:
-        """One look around; comes again by itself."""
+        """One turn of the client, which schedules the next one."""
         tick_us = self.options.tick_us
         self._world.after(self._random.between(tick_us // 2, tick_us * 3 // 2), self.tick)
         if self._is_silent():
@@ -104,7 +104,7 @@ class SessionClient:
         self._send_outgoing()
 
     def fall_silent(self, until_us: int) -> None:
-        """Say and hear nothing until then, like a client whose process stands still."""
+        """Send and receive nothing until then, like a client whose process is stopped."""
         self.silent_until_us = until_us
 
     def _is_silent(self) -> bool:
@@ -177,7 +177,7 @@ class SessionClient:
             request = self._connections  # grows
             self._send(Register(request, client_id, timeout_ms, instance=instance))
         else:
-            self._trace.mark("session goes on over another connection")
+            self._trace.mark("session continues over another connection")
             self._session.connected(self._now_ms())
             self._send_outgoing()
 
@@ -290,7 +290,7 @@ class SessionClient:
             self._send_outgoing()
 
     def _lost_session(self) -> None:
-        """The session is gone: what is open has an unknown outcome, and is never repeated."""
+        """The session ended: open calls have an unknown outcome, and are never repeated."""
         session = self._session.session
         self._trace.record(self._world.now_us, f"c{self.number}", "session lost", session)
         self._trace.mark("session lost")

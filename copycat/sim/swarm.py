@@ -50,8 +50,8 @@ class Summary(msgspec.Struct):
         self.reached.update(mark for mark, count in result.marks.items() if count)
 
     def missing(self, baseline: Baseline) -> list[str]:
-        """Marks that so many seeds must reach, and these did not. None when a seed failed: the
-        search was cut short then, and has told enough."""
+        """Marks that so many seeds must reach, and these did not. Empty when a seed failed, since
+        the search was stopped then."""
         return [] if self.failures else baseline.missing(self.reached, self.seeds)
 
     def lines(self, baseline: Baseline) -> Iterator[str]:
@@ -98,8 +98,8 @@ def _report(marks: Mapping[str, int], known: Iterable[str]) -> Iterator[str]:
 
 
 def _quiet() -> None:
-    """What members log of faults is what was asked for, thousands of times; a seed that fails is
-    replayed alone, and then they are heard."""
+    """Members log thousands of faults, all of which were injected, so their logs are silenced;
+    they are printed when a seed that failed is replayed alone."""
     logging.getLogger("copycat").setLevel(logging.CRITICAL)
 
 

@@ -1,9 +1,9 @@
 """What a simulated member hands to its threads, and when it hears that the work is done.
 
 Each piece of work is an event of the world with a drawn latency. The member hears of it at the
-same moment, or, where a seed holds such answers back, a while later: in between it may have met
-a new term, lost its leadership, cut its log or installed a snapshot. How often an answer came
-that late is counted by kind (`trace.marks`).
+same moment, or, where a seed holds such answers back, a while later: in between it may have
+received a new term, lost its leadership, cut its log or installed a snapshot. How often an answer
+came that late is counted by kind (`trace.marks`).
 """
 
 from __future__ import annotations
@@ -81,12 +81,12 @@ class Workers:
         self._installs = 0
         self._queue: deque[tuple[Callable[[], Any], Callable[[Any], None], _Begun]] = deque()
         self._late_answers: list[_LateAnswer] = []
-        """Answers that the member has not heard, in the order in which the work was done."""
+        """Answers that the member has not received, in the order in which the work was done."""
         self.running: Counter[str] = Counter()
-        """Pieces of work by thread that the member has not heard of."""
+        """How many pieces of work the member waits for, by thread."""
 
     def forget(self) -> None:
-        """The process is gone, and its threads with it."""
+        """The process ended, and its threads with it."""
         self._queue.clear()
         self.running.clear()
         self._late_answers.clear()
@@ -154,7 +154,7 @@ class Workers:
         self._answer(begun, self._host.disk.seen.take(), done, result)
 
     def _compact(self, begun: _Begun, work: Callable[[], T], done: Callable[[T], None]) -> None:
-        """The work answers with what went wrong; that stops nobody (F13)."""
+        """The answer of the work is what failed, or None; a failure stops no member (F13)."""
         disk = self._host.disk
         disk.before_rewrite()
         result = work()
@@ -181,7 +181,7 @@ class Workers:
         )
 
     def _answer(self, begun: _Begun, kind: str, heard: Callable[..., None], *args: object) -> None:
-        """The work is done: let the member hear of it, now or later."""
+        """The work is done: give the member the answer, now or later."""
         hold_us = self._host.disk.hold_us(kind)
         is_behind = begun.thread == "apply" and any(
             one.begun.thread == "apply" for one in self._late_answers
@@ -203,7 +203,7 @@ class Workers:
         return bool(self._late_answers)
 
     def look(self) -> None:
-        """Something happened at this member: what waits for it to move on is heard now."""
+        """Something happened at this member: deliver the answers that waited for that."""
         if not self._host.disk.holds_until_moved:
             return
         for late_answer in [one for one in self._late_answers if one.is_first]:
@@ -211,12 +211,12 @@ class Workers:
                 self._let_go(late_answer)
 
     def calm(self) -> None:
-        """Nothing is held back any more."""
+        """Deliver all answers, and hold none back from now on."""
         while self._late_answers:
             self._let_go(self._late_answers[-1])
 
     def _let_go(self, late_answer: _LateAnswer) -> None:
-        """Let the member hear of it, and of what waits behind it in its thread."""
+        """Give the member this answer, and those that wait behind it for the same thread."""
         if late_answer not in self._late_answers:
             return
         if late_answer.begun.thread == "apply":

@@ -1,4 +1,4 @@
-"""Seeded clients: honest, impatient, and they write down everything they ask and hear.
+"""Seeded clients, which record everything that they ask and receive.
 
 Each is a small sans-IO client over `copycat.protocol`: it registers, sends runs of commands
 with many in flight, keeps alive, resends in order what was not answered, follows hints to the
@@ -103,7 +103,7 @@ class SimClient:
     # --- its own pace -----------------------------------------------------------------------
 
     def tick(self) -> None:
-        """One look around; comes again by itself."""
+        """One turn of the client, which schedules the next one."""
         random, now = self._random, self._world.now_us
         tick_us = self.options.tick_us
         self._world.after(random.between(tick_us // 2, tick_us * 3 // 2), self.tick)
@@ -149,7 +149,7 @@ class SimClient:
         return next((slot for slot in range(self.options.queries_max) if slot not in busy), -1)
 
     def fall_silent(self, until_us: int) -> None:
-        """Say nothing until then, like a client whose process stands still."""
+        """Send nothing until then, like a client whose process is stopped."""
         self.silent_until_us = until_us
 
     def _pick_server(self) -> int:
@@ -214,7 +214,7 @@ class SimClient:
         return submitted
 
     def _query_again(self, session: int) -> None:
-        """Ask without rest while nobody leads: the first read that a new leader gets."""
+        """Ask again and again while no leader is known, to send the first read of a new leader."""
         if self.session == session and self.is_active:
             self._query(ConsistencyLevel.LINEARIZABLE)
 
@@ -410,14 +410,14 @@ class SimClient:
                 self._world.after(self._random.around(4 * MS), self._query_again, self.session)
 
     def _follow(self, leader: str) -> None:
-        """Go where the leader is said to be; sometimes stay with this server, or guess."""
+        """Connect to the leader that was named; sometimes stay with this server, or guess."""
         server = self._numbers.get(leader, self._pick_server())
         if server != self._server and self._random.chance(600_000):
             self._leave()
             self._server = server
 
     def _lost_session(self) -> None:
-        """The session is gone: what is open has an unknown outcome, and is never repeated."""
+        """The session ended: open calls have an unknown outcome, and are never repeated."""
         self._trace.record(self._world.now_us, f"c{self.number}", "session lost", self.session)
         self._trace.mark("session lost")
         self._checker.session_lost(self.session)
@@ -439,5 +439,5 @@ class SimClient:
 
     @property
     def is_idle(self) -> bool:
-        """It has a session and nothing open."""
+        """Whether it has a session and no open calls."""
         return self.session > 0 and not self.unanswered

@@ -33,7 +33,7 @@ class World:
         self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
 
     def at(self, time_us: int, callback: Callable[..., None], *args: object) -> None:
-        """Run `callback(*args)` at `time_us`. The past is refused: time never goes back."""
+        """Run `callback(*args)` at `time_us`. The past is refused: time never decreases."""
         require(time_us >= self.now_us, "an event in the past", time=time_us, now=self.now_us)
         self._scheduled += 1
         heapq.heappush(self._heap, (time_us, self._scheduled, callback, args))
@@ -59,7 +59,7 @@ class World:
     def run_until(self, time_us: int, steps_max: int = 1 << 60) -> None:
         """Run every event up to and including `time_us`; then it is `time_us`.
 
-        `steps_max` bounds a world that has come to spin: InvariantError beyond it.
+        `steps_max` bounds a world whose events never end: InvariantError beyond it.
         """
         heap = self._heap
         stop_at = self.steps + steps_max
@@ -75,7 +75,8 @@ HOUR_MS = 3_600_000
 
 
 class SimClock:
-    """Boot time never goes back and never stops; the wall clock does what it likes."""
+    """The clocks of one member: boot time never decreases and never stops; the wall clock may be
+    set."""
 
     def __init__(self, world: World, *, boot_ms: int, drift_ppm: int) -> None:
         self._world = world
@@ -128,7 +129,7 @@ class Trace:
         self.count += 1
 
     def mark(self, name: str, times: int = 1) -> None:
-        """Say that `name` happened."""
+        """Count that `name` happened."""
         self.marks[name] += times
 
     def lines(self, last: int = 60) -> Iterator[str]:

@@ -94,7 +94,7 @@ cdef class Lock:
         raise TypeError("a Lock comes from Env.lock")
 
     def close(self):
-        """Let go. A second close is nothing."""
+        """Release the lock. A second close does nothing."""
         self.lock.reset()
 
 
@@ -156,7 +156,7 @@ cdef class Env:
         return as_bytes(View(data.data(), data.size()))
 
     def replace_file(self, path, data):
-        """Write aside, sync, rename, sync the directory: the old file or the new one."""
+        """Write a temporary file, sync it, rename it, sync the directory: old file or new one."""
         cdef shared_ptr[const string] where = shared_text(path)
         cdef Block block = hold_buffer(data)
         with nogil:
@@ -249,7 +249,7 @@ cdef class FaultEnv(Seen_):
             dereference(self.fault).await_blocked()
 
     def let_go(self):
-        """Let it go on, and hold none."""
+        """Let that sync continue, and block no other."""
         dereference(self.fault).let_go()
 
     def corrupt(self, path, offset, mask):

@@ -46,7 +46,7 @@ cdef class HardState:
         return dereference(self.state).repaired()
 
     def begin_save(self, term, voted_for):
-        """A ticket for this term and vote. InvariantError if the term would go back (I2)."""
+        """A ticket for this term and vote. InvariantError if the term would decrease (I2)."""
         cdef SaveTicket ticket = SaveTicket.__new__(SaveTicket)
         cdef MemberBytes member
         cdef bytes raw = voted_for.to_bytes(16, "little")

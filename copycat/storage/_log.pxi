@@ -106,6 +106,7 @@ cdef extern from "log.hpp" namespace "copycat":
 
 cdef extern from "_objects.hpp" namespace "copycat":
     Indexes index_span(const Block&) nogil
+    object entry_id_object(const CEntryId&, object) except +raise_error
     vector[vector[uint64_t]] number_lists(object) except +raise_error
 
 
@@ -182,14 +183,12 @@ cdef class NativeLog:
     @property
     def last_entry(self):
         """Term and index of the last entry, as an EntryId."""
-        cdef CEntryId last = dereference(self.log).last_entry()
-        return _EntryId(last.term, last.index)
+        return entry_id_object(dereference(self.log).last_entry(), _EntryId)
 
     @property
     def before(self):
         """The entry just below first_index, as an EntryId; NO_ENTRY in a whole log."""
-        cdef CEntryId entry = dereference(self.log).before()
-        return _EntryId(entry.term, entry.index)
+        return entry_id_object(dereference(self.log).before(), _EntryId)
 
     @property
     def valid_from(self):
@@ -315,19 +314,22 @@ cdef class NativeLog:
 
         None in a gap. IndexError, CorruptLogError.
         """
+        return self.entry_of(index, as_type)
+
+    cdef object entry_of(self, index, type as_type):
         cdef Block keep
         cdef Frame frame = dereference(self.log).frame(index, keep)
         if frame.is_gap():
             return None
         return entry_object(index, frame.term, frame.payload, <PyTypeObject*> as_type)
 
-    def entry_locked(self, lock, index, type as_type not None):
+    def entry_locked(self, ReentrantLock lock not None, index, type as_type not None):
         """The same while `lock` is held, as by `run_locked`."""
-        lock.acquire()
+        lock.take()
         try:
-            return self.entry(index, as_type)
+            return self.entry_of(index, as_type)
         finally:
-            lock.release()
+            lock.give_back()
 
     def scan(self, first, end):
         """Batches of about 256 KiB over [first, end), which lies in the log."""
@@ -343,7 +345,7 @@ cdef class NativeLog:
             dereference(self.log).truncate(last)
 
     def trim(self, before):
-        """Let whole segments below `before` go."""
+        """Delete whole segments below `before`."""
         cdef uint64_t index = before
         with nogil:
             dereference(self.log).trim(index)
@@ -356,7 +358,9 @@ cdef class NativeLog:
             dereference(self.log).reset(after)
 
     def release(self, indexes, policy):
-        """Let entries go as `policy` says; an array("Q") is taken as it is. IndexError."""
+        """Release entries: `policy` says when they may be deleted. IndexError.
+
+        An array("Q") is taken as it is."""
         is_array = isinstance(indexes, _array) and indexes.typecode == "Q"
         cdef Block block = hold_buffer(indexes if is_array else _array("Q", indexes))
         cdef CRelease which = <CRelease> <int> _Release(policy)
@@ -420,7 +424,7 @@ cdef class NativeLog:
             dereference(self.log).remove_obsolete_files()
 
     def close(self):
-        """Sync, write the close mark (C7), release the lock. A second close is nothing."""
+        """Sync, write the close mark (C7), release the lock. A second close does nothing."""
         with nogil:
             dereference(self.log).close()
 

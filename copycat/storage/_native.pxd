@@ -1,11 +1,17 @@
 # What the extension uses of csrc/: every declaration throws through the one funnel.
 from cpython.object cimport PyObject, PyTypeObject
+from cpython.pythread cimport PyLockStatus, PyThread_type_lock
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libcpp cimport bool as cbool
 from libcpp.memory cimport shared_ptr, unique_ptr
 from libcpp.string cimport string
 from libcpp.vector cimport vector
+
+
+cdef extern from "pythread.h":
+    ctypedef long long PY_TIMEOUT_T
+    PyLockStatus PyThread_acquire_lock_timed(PyThread_type_lock, PY_TIMEOUT_T, int) nogil
 
 
 cdef extern from "_raise.hpp" namespace "copycat":
@@ -112,6 +118,7 @@ cdef extern from "_objects.hpp" namespace "copycat":
     string text_of(object) except +raise_error
     shared_ptr[const string] shared_text(object) except +raise_error
     object run_list(const Frames&, uint64_t, uint64_t, Cursor*, object) except +raise_error
+    object span_object(const CSpan&, object) except +raise_error
     object as_bytes(View) except +raise_error
     object entry_object(object, uint64_t, View, PyTypeObject*) except +raise_error
     object body_object(object, size_t) except +raise_error

@@ -1,7 +1,7 @@
 """What the extension has, with types; the classes' own words stand in the .pyx and .pxi."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Never, Protocol, Self, TypeVar, TypeVarTuple, Unpack, final
+from typing import Any, NamedTuple, Never, Self, TypeVar, TypeVarTuple, Unpack, final
 
 import numpy as np
 from typing_extensions import Buffer, disjoint_base
@@ -34,6 +34,7 @@ __all__ = [
     "Lock",
     "NativeLog",
     "RecoveryReport",
+    "ReentrantLock",
     "Rewrite",
     "SaveTicket",
     "SyncTicket",
@@ -54,12 +55,15 @@ __all__ = [
     "watch_allocations",
 ]
 
-class _Lock(Protocol):
-    def acquire(self) -> object: ...
+@final
+class ReentrantLock:
+    def __init__(self) -> None: ...
+    def acquire(self, timeout: float = -1) -> bool: ...
     def release(self) -> None: ...
+    def locked(self) -> bool: ...
 
 def run_locked(
-    lock: _Lock,
+    lock: ReentrantLock,
     function: Callable[[Unpack[_Arguments]], _Result],
     *arguments: *_Arguments,
 ) -> _Result: ...
@@ -245,7 +249,9 @@ class NativeLog:
     def read(self, first: int, end: int, max_bytes: int) -> Batch: ...
     def get(self, index: int) -> tuple[int, int, int, bytes] | None: ...
     def entry(self, index: int, as_type: type[_Entry]) -> _Entry | None: ...
-    def entry_locked(self, lock: _Lock, index: int, as_type: type[_Entry]) -> _Entry | None: ...
+    def entry_locked(
+        self, lock: ReentrantLock, index: int, as_type: type[_Entry]
+    ) -> _Entry | None: ...
     def scan(self, first: int, end: int) -> Iterator[Batch]: ...
     def truncate(self, after: int) -> None: ...
     def trim(self, before: int) -> None: ...

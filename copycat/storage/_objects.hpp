@@ -168,6 +168,29 @@ inline PyObject* run_object(const Runs& runs, const RunPart& part, PyTypeObject*
     return run;
 }
 
+// An instance of `type`, a tuple subclass with one field for each of `numbers`. Made without a
+// call of the constructor, which is a Python function and takes several times as long.
+inline PyObject* number_tuple(PyObject* type, std::initializer_list<std::uint64_t> numbers) {
+    auto* const as_type = reinterpret_cast<PyTypeObject*>(type);
+    PyObject* tuple = checked(as_type->tp_alloc(as_type, static_cast<Py_ssize_t>(numbers.size())));
+    const std::unique_ptr<PyObject, void (*)(PyObject*)> guard(tuple, Py_DecRef);
+    Py_ssize_t position = 0;
+    for (const std::uint64_t number : numbers)
+        PyTuple_SET_ITEM(tuple, position++, checked(PyLong_FromUnsignedLongLong(number)));
+    Py_INCREF(tuple);
+    return tuple;
+}
+
+// `type` is copycat.types.Span.
+inline PyObject* span_object(const Span& span, PyObject* type) {
+    return number_tuple(type, {span.term, span.first, span.end});
+}
+
+// `type` is copycat.types.EntryId.
+inline PyObject* entry_id_object(const EntryId& entry, PyObject* type) {
+    return number_tuple(type, {entry.term, entry.index});
+}
+
 // An instance of `type`, a tuple subclass of three: index, term, payload. As quick as run_object.
 inline PyObject* entry_object(PyObject* index, std::uint64_t term, View payload,
                               PyTypeObject* type) {

@@ -100,7 +100,7 @@ def _check(
         raise FormatVersionError(
             f"{path} has format version {version}; this copycat reads {readable}",
             path=path,
-            found=version,
+            version=version,
         )
     if crc != crc32c(data[_CRC_FROM:end]):
         raise CorruptLogError(f"{path}: its header fails its checksum", path=path, offset=12)
@@ -244,7 +244,7 @@ def _table(
         raise FormatVersionError(
             f"{path} has format version {version}; this copycat reads {PACKED_VERSION}",
             path=path,
-            found=version,
+            version=version,
         )
     if crc != crc32c(data[_CRC_FROM : _HEADER.size]):
         raise refuse(12, "its header fails its checksum")

@@ -7,12 +7,11 @@ Nothing of it outlives the process.
 from __future__ import annotations
 
 import sys
-from _thread import RLock
 from collections.abc import Iterator
 from typing import Never, TypeVar
 
 from copycat.errors import ConfigurationError
-from copycat.storage._native import Batch, run_locked
+from copycat.storage._native import Batch, ReentrantLock, run_locked
 from copycat.storage.memory import MemoryLog, MemoryTicket
 
 __all__ = ["InMemoryLog"]
@@ -73,7 +72,9 @@ class InMemoryLog(MemoryLog):
             return None
         return tuple.__new__(as_type, (index, batch.span.term, batch.payloads()[0]))
 
-    def entry_locked(self, lock: RLock, index: int, as_type: type[_Entry]) -> _Entry | None:
+    def entry_locked(
+        self, lock: ReentrantLock, index: int, as_type: type[_Entry]
+    ) -> _Entry | None:
         """The same while `lock` is held."""
         return run_locked(lock, self.entry, index, as_type)
 

@@ -117,7 +117,7 @@ class ReplicaLog(Protocol):
     def last_entry(self) -> EntryId: ...
     @property
     def before(self) -> EntryId:
-        """The entry just below first_index: its term is known, its bytes are gone.
+        """The entry just below first_index: its term is known, its bytes were deleted.
 
         NO_ENTRY in a whole log.
         """
@@ -170,7 +170,7 @@ class ReplicaLog(Protocol):
         ...
 
     def trim(self, before: int) -> None:
-        """Let every entry below `before` go, by whole segments; durable with the next sync."""
+        """Delete every entry below `before`, by whole segments; durable with the next sync."""
         ...
 
     def reset(self, entry: EntryId) -> None:
@@ -182,7 +182,7 @@ class ReplicaLog(Protocol):
         ...
 
     def release(self, indexes: Sequence[int], policy: Release) -> None:
-        """Let these entries go from the log as soon as `policy` allows.
+        """Release these entries: they are deleted as soon as `policy` allows.
 
         Idempotent: a stricter class never replaces a looser one. Indexes below first_index and
         in gaps are ignored; one above last_index is an IndexError, and nothing is done. Not

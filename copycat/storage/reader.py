@@ -165,7 +165,7 @@ class SegmentReader:
         self.is_missing = False
         """The file is not there (any more): it was rewritten, trimmed, or lost."""
         self.is_replaced = False
-        """Gone, and no manifest names it any more (`confirm_current`)."""
+        """Deleted, and no manifest names it any more (`confirm_current`)."""
         self.torn_bytes = 0
         self.nbytes = 0
         """Of the file."""
@@ -298,7 +298,7 @@ class SegmentReader:
         if any(self._data[at : at + _HEADER]):
             self._more(self._size)
         data = self._data
-        if _convicted(data, at, index, self._row.uuid, self._base):
+        if _is_proven_durable(data, at, index, self._row.uuid, self._base):
             if self._is_growing(data[at : at + _AGAIN_BYTES], offset):
                 raise _Moved
             self.damage = Damage(self.path, offset, index, f"{fault}, and it was durable")
@@ -345,8 +345,8 @@ def _frame(
     return _make(StoredEntry, (index, term, kind, time_ms, crc, frame, path, offset)), _END
 
 
-def _convicted(data: bytes, at: int, index: int, uuid: bytes, base: int) -> bool:
-    """C6: only a later mark of this very file, whose durable_upto reaches it, convicts.
+def _is_proven_durable(data: bytes, at: int, index: int, uuid: bytes, base: int) -> bool:
+    """C6: whether a later mark of this very file says that entry `index` was durable.
 
     `at`: where in `data`, which begins at offset `base` of the segment.
     """
@@ -390,7 +390,7 @@ def rows_of(
         data = env.read_file(path)
         rows = _newest_rows(env, directory, data, verified)
         if env.read_file(path) == data:
-            return rows  # else a pending one may have taken its place unseen: the log went on
+            return rows  # else a pending one may have taken its place unseen: the log continued
 
 
 def _newest_rows(

@@ -35,9 +35,10 @@ class RecentBatches(Generic[_Batch]):
     between two steps leaves it whole. It may lack any batch; it must not have one that the log
     has not, so it forgets before the log drops something, and adds after an append.
 
-    keeps_newest: the newest batch is kept even if it is larger than the limits, and at least
-    `entries_max` entries are kept where the bytes allow it: a peer that is one batch behind reads
-    from here. Otherwise at most `entries_max` are.
+    keeps_newest: the newest batch is kept even if it is larger than the limits. Where the bytes
+    allow it, at least `entries_max` entries before the newest batch are kept as well: so a peer
+    that is one batch behind reads from here, however many entries a batch has. Otherwise at most
+    `entries_max` are kept.
     """
 
     def __init__(
@@ -70,6 +71,8 @@ class RecentBatches(Generic[_Batch]):
             entries += before - begin
             nbytes += newest.nbytes + _BATCH_BYTES
         entries_from = entries + end - first - self._entries_max
+        if self._keeps_newest:
+            entries_from -= end - first
         nbytes_from = nbytes + batch.nbytes + _BATCH_BYTES - self._bytes_max
         needed_from = self.applied + 1
         drop = 0

@@ -1,8 +1,8 @@
 """A member's snapshots: written aside, read back, published by rename; two are kept (F17).
 
-A file is `{index}-{term}.snap`; what is being written ends in `.new`, what is being received
-in `.part`, and neither survives the next start. Verbs say which thread may call them: `aside`
-is any one thread that is not the loop's, one verb at a time.
+A snapshot is the file `{index}-{term}.snap`. A file that is being written ends in `.new`, and one
+that is being received in `.part`; the next start deletes both. Each method says which thread may
+call it: `(loop)` is the thread of the event loop, `(aside)` any other thread, one call at a time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["RETAINED_MAX", "Reception", "Snapshot", "SnapshotStore", "Writer"]
 log = logging.getLogger("copycat.log")
 
 RETAINED_MAX = 2
-"""So many of the newest stay: one that rots leaves the one before it (F17)."""
+"""So many of the newest are kept: if the newest is damaged, the one before it is used (F17)."""
 
 _NAME = re.compile(r"([1-9][0-9]{0,18})-([1-9][0-9]{0,18})\.snap")
 _ASIDE = re.compile(r"[1-9][0-9]{0,18}-[1-9][0-9]{0,18}\.snap\.bad")
@@ -38,8 +38,8 @@ class SnapshotStore:
     """The snapshots in `directory`, oldest first. Opening it removes leftovers; the directory
     is made when the first one is written.
 
-    compress: LZ4 for what is written here; what was written otherwise is read all the same.
-    retain_stale: nothing is ever discarded. tidies: False leaves leftovers until `tidy`.
+    compress: new files are compressed with LZ4; files of both kinds can be read.
+    retain_stale: nothing is ever discarded. tidies: False keeps leftovers until `tidy`.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class SnapshotStore:
         self._whole: dict[EntryId, Snapshot] = {}
         self._seen: tuple[Snapshot, bytes] | None = None
         self.bad: list[EntryId] = []
-        """Files that failed their checksums at a load; the next discard takes them (F17)."""
+        """Snapshots that failed their checksums; the next discard deletes their files (F17)."""
         self._leftovers: list[str] = []
         self._entries = self._open() if env.exists(directory) else []
         if tidies:
@@ -74,16 +74,19 @@ class SnapshotStore:
             elif _LEFTOVER.fullmatch(name) is not None:
                 self._leftovers.append(f"{self._directory}/{name}")
             elif _ASIDE.fullmatch(name) is None:
-                log.warning("%s/%s is no snapshot: left alone (F4)", self._directory, name)
+                log.warning(
+                    "%s/%s is not a snapshot, and is not touched (F4)", self._directory, name
+                )
         return sorted(entries, key=_by_index)
 
     def tidy(self) -> None:
-        """Remove what was being written or received; before the member starts. DiskError."""
+        """Delete the files that were being written or received, before the member starts.
+        DiskError."""
         while self._leftovers:
             self._env.remove(self._leftovers.pop())
         if self._entries:
-            # A process that was killed may have named one and not synced that: the log must not
-            # be trimmed for a name that a loss of power takes back.
+            # A process that was killed may have renamed a file and not synced the directory: the
+            # log must not be trimmed because of a name that a loss of power undoes.
             self._env.sync_directory(self._directory)
 
     def _path(self, entry: EntryId, suffix: str = "snap") -> str:
@@ -93,12 +96,12 @@ class SnapshotStore:
 
     @property
     def entries(self) -> list[EntryId]:
-        """All that are on the disk and not known to be bad, oldest first."""
+        """All snapshots on the disk that are not known to be damaged, oldest first."""
         return list(self._entries)
 
     @property
     def newest(self) -> Snapshot | None:
-        """The newest one that was read back whole by this process; None for none."""
+        """The newest snapshot that this process has read back whole; None when there is none."""
         for entry in reversed(self._entries):
             if entry in self._whole:
                 return self._whole[entry]
@@ -106,9 +109,10 @@ class SnapshotStore:
 
     @property
     def oldest_index(self) -> int:
-        """What a restart may fall back to at worst (C23); 0 when no snapshot is kept.
+        """Index of the oldest snapshot that a restart may begin with (C23); 0 when there is none.
 
-        A bad one counts until its file is gone, for it may be read again; alone it is none.
+        A damaged snapshot counts until its file is deleted, since a later read of the file may
+        succeed; damaged ones alone count as none.
         """
         if not self._entries:
             return 0
@@ -117,14 +121,14 @@ class SnapshotStore:
     def newest_good(self) -> tuple[Snapshot, bytes] | None:
         """The newest snapshot that is whole, with its raw bytes; before the member starts.
 
-        A bad or unreadable one is passed over with a warning (F17) and counted in `bad`. None
-        when there is no good one; the caller says whether the log reaches back far enough then.
+        A damaged or unreadable snapshot is skipped with a warning (F17) and added to `bad`. None
+        when no snapshot is good; the caller then decides whether the log reaches back far enough.
         """
         seen, self._seen = self._seen, None
         return seen or self._newest_good()
 
     def look(self) -> tuple[Snapshot, bytes] | None:
-        """As `newest_good`, whose next call gives the same without reading it again."""
+        """As `newest_good`, whose next call returns the same without another read."""
         self._seen = self._seen or self._newest_good()
         return self._seen
 
@@ -135,7 +139,7 @@ class SnapshotStore:
                     snapshot, data = snapshot_file.load(self._env, self._path(entry))
                 self._check_name(snapshot, entry)
             except CorruptLogError as error:
-                log.warning("a snapshot is bad, the one before it is tried: %s (F17)", error)
+                log.warning("a snapshot is damaged, the one before it is tried: %s (F17)", error)
                 self._entries.remove(entry)
                 self.bad.append(entry)
                 continue
@@ -159,22 +163,22 @@ class SnapshotStore:
     ) -> Snapshot:
         """Write, sync, read back, publish (aside). What is returned is durable.
 
-        DiskFullError, DiskError: nothing is left behind, the old ones stay (F13).
-        CorruptLogError: the disk gave back something else.
+        DiskFullError, DiskError: the new file is deleted, the old ones stay (F13).
+        CorruptLogError: the file does not contain what was written.
         """
-        aside = self._path(entry, "new")
+        temp_path = self._path(entry, "new")
         self._env.make_directory(self._directory)
-        with self._fresh_file(aside):
+        with self._fresh_file(temp_path):
             written = snapshot_file.write(
                 self._env,
-                aside,
+                temp_path,
                 entry,
                 time_ms=time_ms,
                 data=data,
                 configuration=configuration,
                 compress=self._compress,
             )
-            return self._publish(aside, written.entry, written.nbytes, written.digest)
+            return self._publish(temp_path, written.entry, written.nbytes, written.digest)
 
     def begin(
         self,
@@ -184,14 +188,14 @@ class SnapshotStore:
         write: Callable[[Callable[[bytes | memoryview], None]], None],
         configuration: bytes = b"",
     ) -> Writer:
-        """Write what `write` puts, piece by piece, to a file that `finish` publishes (the thread
-        that has the state). Errors as `save`, and what `write` raises: nothing is left behind."""
-        aside = self._path(entry, "new")
+        """Write the pieces that `write` puts to a file that `finish` publishes (in the thread that
+        has the state). Errors as of `save`, and what `write` raises; the file is deleted then."""
+        temp_path = self._path(entry, "new")
         self._env.make_directory(self._directory)
-        with self._fresh_file(aside):
+        with self._fresh_file(temp_path):
             writer = Writer(
                 self._env,
-                aside,
+                temp_path,
                 entry,
                 time_ms=time_ms,
                 configuration=configuration,
@@ -211,44 +215,45 @@ class SnapshotStore:
         with suppress(FileNotFoundError):
             self._env.remove(writer.path)
 
-    def _publish(self, aside: str, entry: EntryId, nbytes: int, digest: bytes) -> Snapshot:
-        """Read back whole, then give it its name, then make the name durable."""
-        snapshot = snapshot_file.verify(self._env, aside)
+    def _publish(self, temp_path: str, entry: EntryId, nbytes: int, digest: bytes) -> Snapshot:
+        """Read the file back whole, then rename it, then make the new name durable."""
+        snapshot = snapshot_file.verify(self._env, temp_path)
         actual = (snapshot.entry, snapshot.nbytes, snapshot.digest)
         if actual != (entry, nbytes, digest):
             raise CorruptLogError(
-                f"{aside} holds {snapshot.entry} in {snapshot.nbytes} bytes, SHA-256"
+                f"{temp_path} holds {snapshot.entry} in {snapshot.nbytes} bytes, SHA-256"
                 f" {snapshot.digest.hex()}; it should be {entry} in {nbytes}, {digest.hex()}",
-                path=aside,
+                path=temp_path,
                 offset=0,
                 index=entry.index,
             )
-        self._env.rename(aside, self._path(entry))
+        self._env.rename(temp_path, self._path(entry))
         self._env.sync_directory(self._directory)
         return snapshot
 
     @contextmanager
-    def _fresh_file(self, aside: str) -> Iterator[None]:
-        if self._env.exists(aside):  # an earlier removal failed
-            self._env.remove(aside)
-        with self._removed_on_error(aside):
+    def _fresh_file(self, temp_path: str) -> Iterator[None]:
+        if self._env.exists(temp_path):  # an earlier removal failed
+            self._env.remove(temp_path)
+        with self._removed_on_error(temp_path):
             yield
 
     @contextmanager
-    def _removed_on_error(self, aside: str) -> Iterator[None]:
+    def _removed_on_error(self, temp_path: str) -> Iterator[None]:
         try:
             yield
         except BaseException:
             with suppress(StorageError, FileNotFoundError):  # the next start removes it then
-                self._env.remove(aside)
+                self._env.remove(temp_path)
             raise
 
     # ---- what stays and what is deleted ------------------------------------------------------
 
     def admit(self, snapshot: Snapshot) -> list[EntryId]:
-        """A saved or received snapshot counts from now on (loop); what may go for it.
+        """Add a saved or received snapshot; returns those that may be deleted now (loop).
 
-        Those in use stay. The caller hands the answer to `discard` aside, then to `forget`.
+        Snapshots that are being read stay. The caller passes the result to `discard` (aside), then
+        to `forget`.
         """
         self._whole[snapshot.entry] = snapshot
         self.bad = [entry for entry in self.bad if entry != snapshot.entry]  # just replaced
@@ -257,14 +262,15 @@ class SnapshotStore:
         return self.stale()
 
     def stale(self) -> list[EntryId]:
-        """What may go now (loop): all but the newest two, and what was found to be bad."""
+        """Snapshots that may be deleted now (loop): all but the newest two, and the damaged
+        ones."""
         if self._retain_stale:
             return []
         old = [entry for entry in self._entries[:-RETAINED_MAX] if entry not in self._readers]
         return [*self.bad, *old]
 
     def set_aside(self) -> None:
-        """Bad ones get a name that nobody takes for a snapshot, and stay for who wants to look;
+        """Rename damaged files, so that they do not count as snapshots and can still be examined;
         before the member starts. DiskError."""
         if not self.bad:
             return
@@ -274,7 +280,7 @@ class SnapshotStore:
         self._env.sync_directory(self._directory)
 
     def discard(self, entries: Iterable[EntryId]) -> list[EntryId]:
-        """Remove their files, durably (aside). DiskError."""
+        """Delete the files of these snapshots (aside). DiskError."""
         entry_ids = list(entries)
         for entry in entry_ids:
             with suppress(FileNotFoundError):
@@ -282,7 +288,7 @@ class SnapshotStore:
         return entry_ids
 
     def forget(self, entries: Iterable[EntryId]) -> None:
-        """They were discarded (loop): `oldest_index` moves."""
+        """These snapshots were discarded (loop): `oldest_index` may increase."""
         entry_ids = set(entries)
         self._entries = [entry for entry in self._entries if entry not in entry_ids]
         self.bad = [entry for entry in self.bad if entry not in entry_ids]
@@ -290,9 +296,10 @@ class SnapshotStore:
             self._whole.pop(entry, None)
 
     def supersede(self, snapshot: Snapshot) -> list[EntryId]:
-        """As `admit`, of a snapshot that replaced this member's state (loop).
+        """As `admit`, for a snapshot that replaced this member's state (loop).
 
-        What is older belongs to a history that this log may not continue: none of it stays.
+        Older snapshots belong to a history that this log may not continue: all of them may be
+        deleted.
         """
         self.admit(snapshot)
         old = [entry for entry in self._entries if entry.index < snapshot.entry.index]
@@ -301,10 +308,11 @@ class SnapshotStore:
         return [*(entry for entry in old if entry not in self._readers), *self.bad]
 
     def reject(self, snapshot: Snapshot) -> bool:
-        """`check` found it bad (loop): from now on it is passed over, as at a start (F17).
+        """`check` found that the snapshot is damaged (loop): it is skipped from now on (F17).
 
-        Its file stays until another one is admitted: with none at all, the next start would not
-        know that there was one. False when it is not there any more, or was written anew.
+        Its file stays until another snapshot is admitted: without any file, the next start would
+        not know that there was a snapshot. False when the snapshot was deleted or written again
+        meanwhile.
         """
         entry = snapshot.entry
         if self._whole.get(entry) is not snapshot:
@@ -330,7 +338,8 @@ class SnapshotStore:
             del self._readers[entry]
 
     def read(self, snapshot: Snapshot, offset: int, size: int) -> bytes:
-        """Bytes of its file as they lie (aside); the receiver verifies the whole."""
+        """Bytes of the snapshot's file, unchanged (aside); the receiver verifies the whole
+        file."""
         data = self._env.open(self._path(snapshot.entry)).read(offset, size)
         if len(data) != size:
             raise CorruptLogError(
@@ -342,8 +351,8 @@ class SnapshotStore:
         return data
 
     def check(self, snapshot: Snapshot) -> None:
-        """Read all of its file once more (aside). CorruptLogError when it is not what it was,
-        FileNotFoundError when it is gone; DiskError."""
+        """Read the whole file once more (aside). CorruptLogError when its content has changed,
+        FileNotFoundError when it was deleted; DiskError."""
         actual = snapshot_file.verify(self._env, self._path(snapshot.entry))
         if actual != snapshot:
             raise CorruptLogError(
@@ -354,13 +363,13 @@ class SnapshotStore:
             )
 
     def load(self, snapshot: Snapshot) -> bytes:
-        """The raw bytes inside, checked once more (aside). CorruptLogError."""
+        """The content of the snapshot, verified once more (aside). CorruptLogError."""
         content, data = snapshot_file.load(self._env, self._path(snapshot.entry))
         self._check_name(content, snapshot.entry)
         return data
 
     def receive(self, entry: EntryId, nbytes: int, digest: bytes) -> Reception:
-        """Begin to take a snapshot of another member (loop; the file is made aside)."""
+        """Begin to receive a snapshot of another member (loop; the file is created aside)."""
         if entry.index < 1 or entry.term < 1 or nbytes < 1:
             raise ProtocolError(f"a snapshot of {entry} in {nbytes} bytes is none")
         path = self._path(entry, "part")
@@ -371,7 +380,7 @@ Publish = Callable[[str, EntryId, int, bytes], Snapshot]
 
 
 class Reception:
-    """One snapshot on its way in: bytes in order, then the whole of it verified.
+    """One snapshot that is being received: its bytes in order; then the whole is verified.
 
     `end` is read on the loop; `write`, `finish` and `drop` run aside.
     """
@@ -388,17 +397,18 @@ class Reception:
         self.nbytes = nbytes
         self.digest = digest
         self.end = 0
-        """Bytes from the front on that are in the file."""
+        """How many bytes from the beginning of the snapshot are in the file."""
 
     def is_of(self, entry: EntryId, nbytes: int, digest: bytes) -> bool:
-        """Whether a chunk of that snapshot belongs here."""
+        """Whether this is the reception of that snapshot."""
         return (self.entry, self.nbytes, self.digest) == (entry, nbytes, digest)
 
     def write(self, offset: int, data: bytes | memoryview) -> int:
-        """Take a chunk that begins where the last one ended; `end` afterwards.
+        """Write a chunk that begins where the last one ended; returns the new `end`.
 
-        One from elsewhere, or past the end, changes nothing: the sender goes on at `end`.
-        DiskFullError, DiskError: the file is gone, `end` is 0 again.
+        A chunk that begins elsewhere, or is too long, changes nothing: the sender continues at
+        `end`.
+        DiskFullError, DiskError: the file is deleted, `end` is 0 again.
         """
         if offset != self.end or len(data) > self.nbytes - offset:
             return self.end
@@ -420,7 +430,8 @@ class Reception:
         return self.end
 
     def finish(self) -> Snapshot:
-        """All bytes are here: sync, verify, publish. CorruptLogError: dropped, begin again."""
+        """All bytes were received: sync, verify, publish. CorruptLogError: the file is deleted,
+        and the transfer begins again."""
         require(
             self._file is not None and self.end == self.nbytes,
             "a snapshot is not whole yet",
@@ -438,7 +449,7 @@ class Reception:
         return snapshot
 
     def drop(self) -> None:
-        """Another one is received, or this one was bad: its file goes."""
+        """Delete the file: another snapshot is received, or this one is damaged."""
         is_made = self._file is not None
         self._file, self.end, self._unsynced = None, 0, 0
         if is_made:

@@ -41,9 +41,9 @@ def removed_since(path: str, error: FileNotFoundError) -> StorageError:
     A reader knows the files of the moment when it opened the log, and keeps none of them.
     """
     return StorageError(
-        f"the log {path} was opened with read_only=True, and {error.filename} was removed since"
-        " by the process that writes it",
-        state="A compaction, a trim or a truncation removes files; no damage is known of.",
-        hint="open the log anew and go on at the next entry that you want",
+        f"the log {path} was opened with read_only=True, and {error.filename} was deleted"
+        " meanwhile by the process that writes the log",
+        state="A compaction, trim or truncation deletes files; this is not damage.",
+        hint="open the log again, and continue at the next entry that you need",
         path=error.filename,
     )

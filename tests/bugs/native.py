@@ -97,16 +97,16 @@ def _object(compiler: str, tree: Path, source: Path) -> Path:
 
 def _closure(source: Path, folders: list[Path]) -> list[Path]:
     """`source` and every header of ours that it includes, directly or not."""
-    found: dict[Path, None] = {}
+    files: dict[Path, None] = {}
     waiting = [source]
     while waiting:
         path = waiting.pop()
-        if path in found:
+        if path in files:
             continue
-        found[path] = None
+        files[path] = None
         for name in _INCLUDE.findall(path.read_text(encoding="utf-8")):
             waiting += [folder / name for folder in folders if (folder / name).exists()]
-    return sorted(found)
+    return sorted(files)
 
 
 def _digest(paths: list[Path]) -> str:

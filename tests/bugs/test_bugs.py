@@ -48,13 +48,13 @@ def tried(path: Path, tree: Path) -> Outcome:
         return Outcome(str(error), 0, "")
     if bug.is_native:
         build_extension(tree)
-    found = run(bug.run, tree)
-    return Outcome("", found.returncode, found.stdout + found.stderr)
+    process = run(bug.run, tree)
+    return Outcome("", process.returncode, process.stdout + process.stderr)
 
 
 def controlled(words: tuple[str, ...], tree: Path) -> Outcome:
-    found = run(words, tree)
-    return Outcome("", found.returncode, found.stdout + found.stderr)
+    process = run(words, tree)
+    return Outcome("", process.returncode, process.stdout + process.stderr)
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +95,12 @@ def test_the_bug_can_be_put_back(path: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", BUGS, ids=lambda path: path.stem)
 def test_the_bug_is_caught(path: Path, work: Work) -> None:
     bug = read_bug(path)
-    found = work.outcomes[path].result()
-    assert not found.drift, f"{path.name} has drifted: {found.drift}"
-    assert found.returncode != 0, f"not caught: {bug.bug}\n{found.words[-2000:]}"
-    assert re.search(bug.says, found.words), f"caught for another reason:\n{found.words[-4000:]}"
+    outcome = work.outcomes[path].result()
+    assert not outcome.drift, f"{path.name} has drifted: {outcome.drift}"
+    assert outcome.returncode != 0, f"not caught: {bug.bug}\n{outcome.words[-2000:]}"
+    assert re.search(bug.says, outcome.words), (
+        f"caught for another reason:\n{outcome.words[-4000:]}"
+    )
 
 
 @pytest.mark.slow
@@ -106,8 +108,8 @@ def test_without_a_bug_nothing_is_caught(work: Work) -> None:
     """The control: what catches the bugs by seeds is quiet on the same tree without them."""
     assert work.controls
     for control in work.controls:
-        found = control.result()
-        assert found.returncode == 0, found.words
+        outcome = control.result()
+        assert outcome.returncode == 0, outcome.words
 
 
 def test_the_control_has_each_seed_once() -> None:

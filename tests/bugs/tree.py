@@ -61,18 +61,18 @@ class Change(NamedTuple):
             for name, first, last in functions(self.file, text)
             if name == self.function
         ]
-        found: set[int] = set()
+        offsets: set[int] = set()
         for begin, end in places if self.function else [(0, len(lines))]:
             offset = len("".join(lines[:begin]))
             body = "".join(lines[begin:end])
             at = body.find(self.old)
             while at >= 0:
-                found.add(offset + at)
+                offsets.add(offset + at)
                 at = body.find(self.old, at + 1)
-        if len(found) != 1:
+        if len(offsets) != 1:
             where = f"{self.file}, function {self.function!r}"
-            raise DriftError(f"{where}: the old text is there {len(found)} times\n{self.old}")
-        at = found.pop()
+            raise DriftError(f"{where}: the old text is there {len(offsets)} times\n{self.old}")
+        at = offsets.pop()
         text = text[:at] + self.new + text[at + len(self.old) :]
         path.write_text(text, encoding="utf-8")
         for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):

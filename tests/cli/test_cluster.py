@@ -46,7 +46,7 @@ def three() -> FakeCluster:
 # --- changes -------------------------------------------------------------------------
 
 
-def test_a_promotion_goes_one_step_up_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_promotion_is_one_step_up_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     cluster = three()
     assert run(cluster, "promote", "d:1", "e:1") == 0
     assert changes(cluster) == [
@@ -137,7 +137,9 @@ def test_a_change_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     }
 
 
-def test_leadership_goes_to_whom_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+def test_leadership_is_handed_to_the_member_that_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     cluster = three()
     assert run(cluster, "transfer", "c:1") == 0
     asked = [one for one in cluster.asked if isinstance(one, TransferRequest)]

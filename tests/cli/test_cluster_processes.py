@@ -51,15 +51,15 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
 def until_seen(address: str, expected: dict[str, tuple[str, str]]) -> None:
     """Wait until the member at this address shows these members: address -> (type, role)."""
     deadline = time.monotonic() + LIMIT_S
-    found: Any = None
+    actual: Any = None
     while time.monotonic() < deadline:
         done = command("status", address, "--json")
         if done.returncode == 0:
             rows = json.loads(done.stdout)["members"]
-            found = {row["address"]: (row["type"], row["role"]) for row in rows}
-            if found == expected:
+            actual = {row["address"]: (row["type"], row["role"]) for row in rows}
+            if actual == expected:
                 return
-    raise AssertionError(f"{address} shows {found}, and not {expected}")
+    raise AssertionError(f"{address} shows {actual}, and not {expected}")
 
 
 def test_a_member_that_is_killed_is_the_member_that_it_was(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def test_a_members_log_is_its_servers(tmp_path: Path) -> None:
     path = str(tmp_path / "n1")
     open_member(Env(), path=path).close()
     for directory in (path, f"{path}/log"):
-        with pytest.raises(WrongDirectoryError, match="whose server compacts the log"):
+        with pytest.raises(WrongDirectoryError, match="which compacts its own log"):
             run_compact(directory, major=True, as_json=False)
 
 

@@ -51,7 +51,7 @@ def test_the_demo_proves_a_short_input(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     for words in (
-        "commands a second",
+        "commands per second",
         "p50",
         "p99",
         "from SIGKILL of",
@@ -102,7 +102,7 @@ def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]
             words += line
             if "leads term" in line:
                 break
-        pids = [int(found) for found in _PID.findall(words)]
+        pids = [int(pid) for pid in _PID.findall(words)]
         try:
             yield process, pids
         finally:
@@ -259,7 +259,7 @@ def test_the_separate_verifier_fires(finished: Path, tmp_path: Path) -> None:
     code, words = verdict(finished, commit_index, other)
     assert code == 4
     assert words["what"] == "not line 251 of the input"
-    assert (words["expected"], words["found"]) == ("b'line X'", "b'line 250'")
+    assert (words["expected"], words["actual"]) == ("b'line X'", "b'line 250'")
 
     shutil.copytree(finished, tmp_path / "copy")
     damage(tmp_path / "copy")

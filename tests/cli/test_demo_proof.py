@@ -74,7 +74,7 @@ def test_bad_lines_are_named(damage: Callable[[list[AppliedLine]], None], index:
     with pytest.raises(ProofError) as caught:
         prove_lines("n2", log, LINES)
     assert (caught.value.member, caught.value.index) == ("n2", index)
-    assert caught.value.expected != caught.value.found
+    assert caught.value.expected != caught.value.actual
     assert str(caught.value).startswith("error[proof]: ")
 
 
@@ -105,18 +105,18 @@ def test_a_different_frame_is_named() -> None:
     entries[2] = Stored(3, b"?")
     with pytest.raises(ProofError) as caught:
         list(prove_same_frames([log("n1", 5), StoredLog("n3", 4, entries)]))
-    found = caught.value
-    assert (found.member, found.index) == ("n3", 3)
-    assert (found.expected, found.found) == (bytes([3]), b"?")
+    error = caught.value
+    assert (error.member, error.index) == ("n3", 3)
+    assert (error.expected, error.actual) == (bytes([3]), b"?")
 
 
 def test_a_log_shorter_than_its_commit_index_is_named() -> None:
     with pytest.raises(ProofError) as caught:
         list(prove_same_frames([log("n1", 5), log("n3", 4, last=3)]))
-    assert (caught.value.member, caught.value.index, caught.value.found) == ("n3", 4, None)
+    assert (caught.value.member, caught.value.index, caught.value.actual) == ("n3", 4, None)
     with pytest.raises(ProofError) as caught:
         list(prove_same_frames([log("n1", 5, last=4), log("n3", 4)]))
-    assert (caught.value.member, caught.value.index, caught.value.found) == ("n1", 5, None)
+    assert (caught.value.member, caught.value.index, caught.value.actual) == ("n1", 5, None)
 
 
 def test_states_must_all_be_that_of_the_input() -> None:

@@ -352,7 +352,7 @@ def test_a_file_of_another_user_is_exit_code_1_and_no_damage(
     assert isinstance(result.exception, DiskError)
     printed = result.exception.render() + result.output
     assert "Permission denied" in printed
-    assert "ls -l says whose the file is" in printed
+    assert "ls -l shows the owner" in printed
     assert "check the disk" not in printed
     assert "damage" not in printed
 
@@ -373,11 +373,11 @@ def cut_after(log: NativeLog, after: int) -> None:
 @pytest.mark.parametrize(
     ("members", "words"),
     [
-        (None, "unless truncate() deleted them, they are lost: restore a backup"),
-        (ALONE, "unless copycat recover discarded them, they are lost"),
+        (None, "unless truncate() deleted these entries, they are lost: restore a backup"),
+        (ALONE, "unless copycat recover discarded these entries, they are lost"),
         (
             MEMBERS,
-            "a member that was behind gets them from its leader; one that was up to date",
+            "a member that was behind gets these entries from its leader; a member that was up",
         ),
     ],
 )
@@ -411,11 +411,11 @@ def test_a_member_that_lacks_entries_is_to_be_started(tmp_path: Path) -> None:
     durable(directory.log)
     cut_after(directory.native, 20)
     directory.close()
-    assert "do not start that one" in run("verify", "d").stdout
+    assert "do not start it" in run("verify", "d").stdout
     LostEntries(Env(), "d", EntryId(1, 28), first_index=21, term=2).write()
     printed = run("verify", "d").stdout
     assert "this member has recorded the loss: start it" in printed
-    assert "do not start that one" not in printed
+    assert "do not start it" not in printed
 
 
 def test_an_identity_of_a_later_format_is_told_and_stops_nothing(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_verify_reads_the_list_of_members(tmp_path: Path, *, has_log: bool) -> N
     assert expected in result.stderr
 
 
-def test_advice_goes_by_the_members_of_now_and_not_by_the_founders(tmp_path: Path) -> None:
+def test_advice_depends_on_the_members_of_now_and_not_on_the_founders(tmp_path: Path) -> None:
     """A founder of a cluster of one has others by now, which have its entries."""
     for name, first in (("alone", NOTHING_STORED), ("grown", StoredConfigurations((GROWN,)))):
         directory = MemberDirectory.open(
@@ -138,7 +138,7 @@ def test_advice_goes_by_the_members_of_now_and_not_by_the_founders(tmp_path: Pat
         at = data.rindex((2).to_bytes(8, "little") + (1).to_bytes(8, "little"))
         data[at + 3] ^= 1
         segment.write_bytes(data)
-    assert "there is no other member" in run("verify", "alone").stderr
+    assert "this cluster has one member" in run("verify", "alone").stderr
     assert "until it has fetched the missing entries" in run("verify", "grown").stderr
 
 

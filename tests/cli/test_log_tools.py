@@ -48,9 +48,9 @@ def run(*words: str) -> Result:
 def json_of(*words: str) -> Any:
     result = run(*words)
     assert not result.stderr
-    found = json.loads(result.stdout)
-    assert found["schema"] == 1
-    return found
+    document = json.loads(result.stdout)
+    assert document["schema"] == 1
+    return document
 
 
 @pytest.mark.parametrize(
@@ -130,10 +130,10 @@ def test_a_command_that_was_refused_is_shown_with_the_reason(
         "2#2 refused: KeyValueStore.poke: 'poke' is no command of KeyValueStore"
     )
     assert "2#3 refused: " in lines[-1]
-    found = json.loads(run(*words, "--jsonl", "--from", "3", "--to", "3").stdout)
-    assert found["refused"].startswith("KeyValueStore.poke: ")
-    assert "payload" not in found
-    assert "operation" not in found
+    document = json.loads(run(*words, "--jsonl", "--from", "3", "--to", "3").stdout)
+    assert document["refused"].startswith("KeyValueStore.poke: ")
+    assert "payload" not in document
+    assert "operation" not in document
 
 
 def test_an_operation_that_the_machine_does_not_know_is_shown_by_its_bytes(
@@ -141,9 +141,9 @@ def test_an_operation_that_the_machine_does_not_know_is_shown_by_its_bytes(
 ) -> None:
     command_log(tmp_path / "d")
     words = ["show", "d", "--app", "copycat.cli.demo.lines:LineLog", "--from", "10", "--to", "10"]
-    found = json.loads(run(*words, "--jsonl").stdout)
-    assert found["operation"] == "put"
-    assert "no command of LineLog" in found["problem"]
+    document = json.loads(run(*words, "--jsonl").stdout)
+    assert document["operation"] == "put"
+    assert "no command of LineLog" in document["problem"]
     assert "no command of LineLog" in run(*words).stdout
 
 
@@ -189,9 +189,9 @@ def test_damage_is_exit_code_4_with_file_byte_index_and_what_to_do(tmp_path: Pat
     assert f"error[corrupt-log]: entry 7 of d (d/1-1.log, byte {victim.offset:,})" in result.stderr
     assert "hint: no other copy is known" in result.stderr
     assert "copycat log export d --to 6 -o FILE" in result.stderr
-    found = json.loads(run("verify", "d", "--json", "-q").stdout)
-    assert not found["ok"]
-    (damage,) = found["damage"]
+    document = json.loads(run("verify", "d", "--json", "-q").stdout)
+    assert not document["ok"]
+    (damage,) = document["damage"]
     assert (damage["index"], damage["offset"], damage["row"]) == (7, victim.offset, "F2")
     assert run("stat", "d").exit_code == 4
 
@@ -206,11 +206,11 @@ def test_segments_without_a_manifest_are_damage(tmp_path: Path) -> None:
 
 def test_stat_counts_what_is_there(tmp_path: Path) -> None:
     command_log(tmp_path / "d")
-    found = json_of("stat", "d", "--json")
-    assert (found["first_index"], found["last_index"], found["last_term"]) == (1, 16, 2)
-    assert (found["entries"], found["gaps"], found["valid_from"]) == (13, 3, 15)
-    assert [s["state"] for s in found["segments"]] == ["compacted", "tail"]
-    assert found["identity"] is None
+    document = json_of("stat", "d", "--json")
+    assert (document["first_index"], document["last_index"], document["last_term"]) == (1, 16, 2)
+    assert (document["entries"], document["gaps"], document["valid_from"]) == (13, 3, 15)
+    assert [s["state"] for s in document["segments"]] == ["compacted", "tail"]
+    assert document["identity"] is None
     text = run("stat", "d").stdout
     assert "3 deleted, 81 % left; a replay is exact from 15 on" in text
     assert text.splitlines()[-2].split()[:6] == ["1-2.log", "1", "to", "8", "5", "62"]
@@ -253,13 +253,13 @@ def test_a_member_has_an_identity_a_vote_and_snapshots(tmp_path: Path) -> None:
     durable(directory.log)
     directory.close()
     SnapshotStore(env, f"{path}/snapshots").save(EntryId(3, 4), time_ms=5, data=b"x" * 5000)
-    found = json_of("stat", "n1", "--json")
-    assert found["hard_state"]["current_term"] == 3
-    assert found["identity"]["cluster_name"]
-    assert [s["last_index"] for s in found["snapshots"]] == [4]
+    document = json_of("stat", "n1", "--json")
+    assert document["hard_state"]["current_term"] == 3
+    assert document["identity"]["cluster_name"]
+    assert [s["last_index"] for s in document["snapshots"]] == [4]
     text = run("stat", "n1").stdout
     assert "hard state  term 3, voted for" in text
-    assert found["log_time"] is None
+    assert document["log_time"] is None
     assert "log time" not in text
     assert "snapshot    of entry 4, term 3" in text
     assert "snapshot of entry 4, term 3: ok" in run("verify", "n1").stdout

@@ -196,9 +196,9 @@ def test_a_tree_that_is_not_built_names_the_command_that_builds_it(
     for path in tmp_path.glob(lacks):
         path.unlink()
     log = bare_log(tmp_path / "log")
-    found = command("log", "stat", str(log), cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
-    error = found.stderr.decode()
-    assert found.returncode in {1, 2}
+    process = command("log", "stat", str(log), cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    error = process.stderr.decode()
+    assert process.returncode in {1, 2}
     assert words in error
     assert "make build" in error
     assert "Traceback" not in error

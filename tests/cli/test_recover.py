@@ -114,12 +114,12 @@ def test_f7_without_an_identity_it_says_so(tmp_path: Path) -> None:
 def test_f3_f17_where_a_cut_does_not_help_it_is_refused(tmp_path: Path) -> None:
     path = member(tmp_path / "n1")
     shutil.move(path / "snapshots", path / "away")
-    assert "a cut does not help: the log begins at 6, and no snapshot" in refusal(10).message
+    assert "cutting the log does not help: the log begins at 6, and no" in refusal(10).message
     shutil.move(path / "away", path / "snapshots")
     assert cut_at(10).exit_code == 1
     shutil.move(path / "log", path / "log-recovered-00")
     error = refusal(10)
-    assert "a cut does not help: an identity, but no log" in error.message
+    assert "cutting the log does not help: an identity, but no log" in error.message
     assert "--cluster-name NAME --yes completes it" in (error.hint or "")
     done = cut_at(10, "--cluster-name", "test", "--yes")
     assert done.exit_code == 0, done.output

@@ -78,9 +78,9 @@ def test_the_choice_follows_its_rules() -> None:
 
 def test_a_summary_is_the_median_and_the_spread() -> None:
     samples = [Sample(rate, rate, 1, 2) for rate in (5.0, 1.0, 3.0)]
-    found = summarise("batch", 4, "fsync", samples)
-    assert found.sample.entries_per_s == 3
-    assert (found.least.entries_per_s, found.most.entries_per_s, found.runs) == (1, 5, 3)
+    summary = summarise("batch", 4, "fsync", samples)
+    assert summary.sample.entries_per_s == 3
+    assert (summary.least.entries_per_s, summary.most.entries_per_s, summary.runs) == (1, 5, 3)
 
 
 def test_the_snippets_are_toml_and_python_that_storage_takes() -> None:
@@ -134,11 +134,11 @@ def test_the_page_is_whole_without_a_network() -> None:
 
 def test_a_run_measures_what_it_wrote(tmp_path: Path) -> None:
     limits = Limits(seconds=60, space=1 << 16, entry_size=100)
-    found = measure_append(tmp_path / "run", limits, batch=8, segment_size=16384, durability="os")
-    assert found.entries_per_s > 0
-    assert found.nbytes_per_s == pytest.approx(found.entries_per_s * 136)
-    assert found.p50_us <= found.p99_us
-    assert found.open_ms > 0
+    sample = measure_append(tmp_path / "run", limits, batch=8, segment_size=16384, durability="os")
+    assert sample.entries_per_s > 0
+    assert sample.nbytes_per_s == pytest.approx(sample.entries_per_s * 136)
+    assert sample.p50_us <= sample.p99_us
+    assert sample.open_ms > 0
     assert not list(tmp_path.iterdir())
 
 
@@ -186,11 +186,11 @@ def test_it_writes_settings_json_and_nothing_else(tmp_path: Path, quick: list[st
     assert len(quick) == 9
     assert not list(disk.iterdir())
     assert sorted(path.name for path in output.iterdir()) == ["settings.toml", "tune.json"]
-    found = json.loads((output / "tune.json").read_text(encoding="utf-8"))
-    assert found["schema"] == 1
-    assert found["machine"]["file_system"]
-    assert [m["durability"] for m in found["measurements"]] == ["fsync", "fsync", "os"]
-    assert found["chosen"]["max_segment_size"] == 1 << 20
+    document = json.loads((output / "tune.json").read_text(encoding="utf-8"))
+    assert document["schema"] == 1
+    assert document["machine"]["file_system"]
+    assert [m["durability"] for m in document["measurements"]] == ["fsync", "fsync", "os"]
+    assert document["chosen"]["max_segment_size"] == 1 << 20
     assert "Storage(" in result.stdout
     assert "SWEEP" in result.stdout
     assert "wrote settings.toml, tune.json" in result.stderr
@@ -318,7 +318,7 @@ def test_a_signal_cleans_up(tmp_path: Path, number: signal.Signals, code: int) -
 
 
 def spread(value: float, low: float, rate: float, high: float, p99: float = 100) -> Measurement:
-    """A segment size whose runs lay between `low` and `high` entries a second."""
+    """A segment size whose runs lay between `low` and `high` entries per second."""
     one = measured("segment", value, rate, p99)
     return one._replace(
         least=one.least._replace(entries_per_s=low), most=one.most._replace(entries_per_s=high)
@@ -330,7 +330,7 @@ def test_what_lies_within_the_noise_leaves_the_default() -> None:
     choice = choose(noisy)
     assert choice.max_segment_size == Storage().max_segment_size
     assert "the default stays" in choice.reasons[0]
-    assert "750 entries a second to 1,200" in choice.reasons[0]
+    assert "750 entries per second to 1,200" in choice.reasons[0]
     clear = [spread(8 << 20, 1300, 1320, 1350), spread(32 << 20, 750, 950, 1200)]
     assert choose(clear).max_segment_size == 8 << 20
     assert "the default stays" not in choose(clear).reasons[0]
@@ -369,7 +369,7 @@ def test_what_tune_writes_is_read_back(tmp_path: Path, directory: str) -> None:
 
 def test_an_axis_suits_its_values_and_the_page_says_how_to_read_it() -> None:
     text = page(ALL, choose(ALL), facts={}, snippets=[])
-    assert text.count("entries a second (logarithmic)") == 1  # durability
+    assert text.count("entries per second (logarithmic)") == 1  # durability
     assert "How to read the plots" in text
     assert "median of 3 runs" in text
     assert "Red" in text

@@ -11,11 +11,11 @@ def segment(number: int, version: int, size: int) -> Segment:
 
 
 def test_what_is_rewritten_counts_once_and_what_is_kept_is_a_mean() -> None:
-    found = Amplification()
-    found.look([segment(1, 1, 100), segment(2, 1, 100)], 100)
-    assert (found.written(200), found.mean_space) == (1, 2)
-    found.look([segment(3, 2, 60), segment(4, 1, 40)], 100)
-    found.look([segment(3, 2, 60), segment(5, 3, 40), segment(6, 1, 100)], 100)
-    assert found.written(400) == 1.25
-    assert found.mean_space == (2 + 1 + 2) / 3
+    amplification = Amplification()
+    amplification.look([segment(1, 1, 100), segment(2, 1, 100)], 100)
+    assert (amplification.written(200), amplification.mean_space) == (1, 2)
+    amplification.look([segment(3, 2, 60), segment(4, 1, 40)], 100)
+    amplification.look([segment(3, 2, 60), segment(5, 3, 40), segment(6, 1, 100)], 100)
+    assert amplification.written(400) == 1.25
+    assert amplification.mean_space == (2 + 1 + 2) / 3
     assert Amplification().mean_space == 0

@@ -15,8 +15,12 @@ Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @asynccontextmanager
 async def serving(talk: Talk) -> AsyncIterator[str]:
-    """A server on loopback that treats each connection so; its address."""
+    """A server on loopback that treats each connection so; its address.
+
+    What `talk` raises fails the test: asyncio would only log it.
+    """
     tasks: set[asyncio.Task[None]] = set()
+    failures: list[Exception] = []
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -26,6 +30,8 @@ async def serving(talk: Talk) -> AsyncIterator[str]:
             await talk(reader, writer)
         except (ConnectionError, asyncio.CancelledError):
             pass
+        except Exception as failure:  # noqa: BLE001  (raised below)
+            failures.append(failure)
         finally:
             tasks.discard(task)
             writer.transport.abort()
@@ -40,6 +46,8 @@ async def serving(talk: Talk) -> AsyncIterator[str]:
             task.cancel()
         if tasks:
             await asyncio.wait(set(tasks))
+    for failure in failures:
+        raise failure
 
 
 async def silence(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:

@@ -157,7 +157,7 @@ def full(message: object) -> list[ServerMessage]:
     code, reason = Refusal.DISK_FULL, "the disk of a:1 is full"
     if isinstance(message, Commands):
         return [CommandsRefused(message.session, message.first_sequence, code, "a:1", reason)]
-    assert isinstance(message, KeepAlive | QueryRequest)
+    assert isinstance(message, KeepAlive | QueryRequest | CloseSession)
     return [Failure(message.request, code, "a:1", reason)]
 
 

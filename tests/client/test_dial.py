@@ -34,12 +34,12 @@ class Names:
         self.asked += 1
         if not self.numbers:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        found = []
+        addresses = []
         for number in self.numbers:
             family = socket.AF_INET6 if ":" in number else socket.AF_INET
             where = (number, port, 0, 0) if ":" in number else (number, port)
-            found.append((family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", where))
-        return found
+            addresses.append((family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", where))
+        return addresses
 
 
 @pytest.fixture
@@ -177,3 +177,12 @@ def test_a_client_and_members_find_each_other_by_name_and_ask_anew(
                 assert names.asked > asked
 
     run(scenario)
+
+
+def test_a_connection_sends_a_small_frame_at_once(names: Names) -> None:
+    """Without Nagle's algorithm, which holds it back until the peer has acknowledged the last."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        dialled(names, listening.getsockname()[1], "127.0.0.1") as sock,
+    ):
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

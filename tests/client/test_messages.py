@@ -11,8 +11,9 @@ import pytest
 
 from copycat import Backoff, ConfigurationError, CopycatClient, blocking
 from copycat.client.client import _timeout_seconds
+from copycat.client.future import OperationFuture
 from copycat.client.unavailability import format_operations
-from copycat.errors import CopycatError, SerializationError
+from copycat.errors import ClosedSessionError, CopycatError, SerializationError
 from tests.client.servers import opening, serving
 from tests.client.test_bounded import deaf
 from tests.server.cluster import Book, free_address, run
@@ -165,12 +166,14 @@ def test_from_a_thread_without_a_loop_and_from_another_loop() -> None:
 def test_a_loop_that_ended_without_a_close_leaves_a_client_that_can_be_connected() -> None:
     client = CopycatClient(free_address(), connection_strategy=Backoff.once())
 
-    async def left() -> None:
+    async def left() -> OperationFuture[int]:
         async with serving(opening(deaf)) as address:
             await client.connect(address)
-            client.submit(Book.add(1))
+            return client.submit(Book.add(1))
 
-    asyncio.run(left())
+    error = asyncio.run(left()).exception()
+    assert isinstance(error, ClosedSessionError)
+    assert error.outcome_unknown
     assert str(client.state) == "closed"
 
     async def again() -> None:

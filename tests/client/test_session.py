@@ -286,6 +286,39 @@ def test_a_command_that_every_server_finds_too_large_fails_and_the_rest_goes_on(
     assert other == Finished("s2", 2, False)
 
 
+def test_two_commands_that_are_too_large_take_no_other_one_with_them() -> None:
+    """Frames behind the first refused one are refused as well, each for what was in it then."""
+    session = opened()
+    for name, size in (("one", 1_200_000), ("two", 1_100_000), ("small", 300), ("less", 200)):
+        session.submit(name, Add(1), bytes(size))
+    waiting = session.outgoing(0)
+    assert len(runs(waiting)) == 3, "a frame for each large one, and one for the others"
+    expected = 1
+    for _ in range(9):
+        if not waiting:
+            break
+        frame, waiting = waiting[0], waiting[1:]
+        assert isinstance(frame, Commands)
+        sizes = [len(each) for each in split_operations(frame.count, frame.body)]
+        if max(sizes) > 1_000_000:
+            code, number = Refusal.TOO_LARGE, frame.first_sequence
+        elif frame.first_sequence > expected:
+            code, number = Refusal.COMMAND, expected
+        elif frame.first_sequence < expected:
+            continue
+        else:
+            values = [1 if size else error_value(TypeError("no operation")) for size in sizes]
+            session.received(results(expected, *values), 0)
+            expected += frame.count
+            continue
+        session.received(CommandsRefused(SESSION, number, code, ""), 0)
+        waiting += session.outgoing(0)
+    outcomes = dict(completed(session))
+    assert isinstance(outcomes["one"], EntryTooLargeError)
+    assert isinstance(outcomes["two"], EntryTooLargeError)
+    assert (outcomes["small"], outcomes["less"]) == (1, 1)
+
+
 # ---- expiry ----------------------------------------------------------------------------------
 
 
@@ -360,3 +393,16 @@ def test_our_own_close_fails_what_waits() -> None:
     (done,) = session.take_finished()
     assert isinstance(done.value, ClosedSessionError)
     assert done.value.outcome_unknown
+
+
+def test_a_call_that_has_completed_has_no_future() -> None:
+    """A future has its call as its ticket: a cycle of both would wait for the collector."""
+    session = opened()
+    calls = [
+        session.submit("one", Add(1), encode_operation(Add(1))),
+        session.submit_many("many", [Add(1), Add(2)], [encode_operation(Add(1))] * 2),
+    ]
+    session.outgoing(0)
+    session.received(results(1, 1, 2, 3), 1)
+    assert [done.future for done in session.take_finished()] == ["one", "many"]
+    assert [call.future for call in calls] == [None, None]

@@ -142,5 +142,5 @@ def test_f12_the_error_names_what_is_free_and_what_is_in_the_log(tmp_path: Path)
     assert "3.0 MiB free" in text
     assert "16.0 MiB" in text
     assert "entries 1 to 40" in text
-    assert "18.0 MiB" in text, "where it goes on"
+    assert "18.0 MiB" in text, "where it continues"
     assert Env().free_space(str(tmp_path)) > 0

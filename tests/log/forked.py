@@ -20,7 +20,7 @@ def in_child(act: Callable[[], None]) -> None:
             os.close(reader)
             act()
             status = 0
-        except BaseException:  # noqa: BLE001 - a child of a test must never go on as the test
+        except BaseException:  # noqa: BLE001 - a child of a test must never continue as the test
             os.write(writer, traceback.format_exc().encode()[-60000:])
         finally:
             sys.stdout.flush()

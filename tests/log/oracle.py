@@ -291,7 +291,7 @@ class Oracle:
         assert (current_term, voted_for) in allowed, f"{(current_term, voted_for)} not {allowed}"
 
     def adopt(self, log: NativeLog) -> None:
-        """Check, and go on from what was recovered: all of it is durable now."""
+        """Check, and continue from what was recovered: all of it is durable now."""
         rows = self.check(log)
         self.before, self.rows, self.layouts, self.first = self._origin(log, rows)
         self.branches, self.covered = [], (0, 0)

@@ -18,7 +18,7 @@ def is_locked(log: Log) -> bool:
     acquisitions: list[bool] = []
 
     def take() -> None:
-        acquisitions.append(log._lock.acquire(blocking=False))
+        acquisitions.append(log._lock.acquire(timeout=0))
         if acquisitions[0]:
             log._lock.release()
 

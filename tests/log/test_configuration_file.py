@@ -164,13 +164,13 @@ def test_c41_a_power_cut_leaves_an_identity_that_opens(operations: int) -> None:
         write_identity(env, PATH, known)
     env.crash(operations)
     env.stop_after(1 << 62)
-    found, missing = read_identity(env, PATH)
-    assert found in (before, known)
+    identity, missing = read_identity(env, PATH)
+    assert identity in (before, known)
     assert set(missing) <= set(IDENTITY_FILES)
     directory = open_member(env)
-    assert directory.identity == found
+    assert directory.identity == identity
     directory.close()
-    assert read_identity(env, PATH) == (found, ())
+    assert read_identity(env, PATH) == (identity, ())
 
 
 def test_c41_two_incarnations_of_clusters_in_one_directory_are_damage() -> None:
@@ -235,7 +235,7 @@ def test_c33_a_start_completes_a_wipe_and_keeps_term_and_vote(level: StorageLeve
 
 
 @pytest.mark.parametrize("operations", range(0, 80, 3))
-def test_c33_a_wipe_that_a_power_cut_ended_goes_on(operations: int) -> None:
+def test_c33_a_wipe_that_a_power_cut_ended_continues(operations: int) -> None:
     env = FaultEnv()
     used(env)
     written(env, stored(FIRST, is_wiped=True))

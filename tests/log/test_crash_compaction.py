@@ -1,7 +1,7 @@
 """F16, I24: power is cut at every operation boundary of a rewrite and its installation.
 
 An image must come back as exactly the old segments or exactly the new ones, with every entry
-that was acknowledged and not let go. And every byte of a compacted segment and of its index is
+that was acknowledged and not released. And every byte of a compacted segment and of its index is
 flipped once.
 """
 

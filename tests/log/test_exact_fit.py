@@ -91,7 +91,7 @@ def test_opened_and_closed_again_and_again_it_stays_clean(left: int) -> None:
     assert len(open_small(env).segments()) <= 3
 
 
-def is_convicted(env: FaultEnv) -> bool:
+def is_reported(env: FaultEnv) -> bool:
     """Whether damage is damage: at the open, or when the entry is read; never a shorter log."""
     try:
         log = open_small(env)
@@ -107,7 +107,7 @@ def is_convicted(env: FaultEnv) -> bool:
 @pytest.mark.parametrize("idle", [True, False])
 @pytest.mark.parametrize("has_index", [True, False])
 @pytest.mark.parametrize("left", STEPS)
-def test_c6_each_flip_of_its_last_entry_is_convicted(
+def test_c6_each_flip_of_its_last_entry_is_reported(
     left: int, has_index: bool, idle: bool
 ) -> None:
     clean = filled(left, idle=idle)
@@ -125,7 +125,7 @@ def test_c6_each_flip_of_its_last_entry_is_convicted(
         assert not is_padding
         env = clean.clone()
         env.corrupt(path, place, 0x10)
-        assert is_convicted(env), place
+        assert is_reported(env), place
 
 
 def with_flips(env: FaultEnv, path: str, begin: int, end: int) -> list[FaultEnv]:
@@ -172,7 +172,7 @@ def test_c7_a_crash_on_the_way_there_loses_nothing_durable(left: int) -> None:
 
 
 @pytest.mark.parametrize("left", STEPS)
-def test_c6_damage_in_it_is_convicted_after_a_crash_too(left: int) -> None:
+def test_c6_damage_in_it_is_reported_after_a_crash_too(left: int) -> None:
     """A mark of the next life says that it was durable."""
     env = filled(left).clone()
     log = open_small(env)
@@ -186,10 +186,10 @@ def test_c6_damage_in_it_is_convicted_after_a_crash_too(left: int) -> None:
     for place in (end - nbytes, end - nbytes + 4, end - nbytes + 30, end - 1):
         one = env.clone()
         one.corrupt(path, place, 0x10)
-        assert is_convicted_below(one), place
+        assert is_reported_below(one), place
 
 
-def is_convicted_below(env: FaultEnv) -> bool:
+def is_reported_below(env: FaultEnv) -> bool:
     try:
         log = open_small(env)
     except CorruptLogError:

@@ -1,7 +1,7 @@
 """F9, F10, F12: every operation of every workload fails once, with each error it may have.
 
 Whatever fails, nothing that was acknowledged is lost, the log that saw it stops (or, on a full
-disk, goes on), and the next start finds what was promised, after a kill and after a power loss.
+disk, continues), and the next start finds what was promised, after a kill and after a power loss.
 """
 
 from __future__ import annotations

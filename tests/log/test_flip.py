@@ -181,7 +181,7 @@ def test_the_tail_of_a_clean_stop() -> None:
 
 @pytest.mark.slow
 def test_f1_f2_the_tail_of_a_killed_process() -> None:
-    """Durable entries are convicted by a later mark; nothing follows the last one (C6)."""
+    """A later mark proves entries durable; nothing follows the last one (C6)."""
     env = written(clean=False)
     assert segment_flips(env, names(env, ".log")[-1]) == {
         "version": {"version"},

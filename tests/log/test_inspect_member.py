@@ -1,4 +1,4 @@
-"""Where a start refuses, `verify` says damage; where it goes on, `verify` asks for no backup."""
+"""Where a start refuses, `verify` says damage; where it continues, `verify` asks for no backup."""
 
 from __future__ import annotations
 

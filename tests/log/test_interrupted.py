@@ -25,7 +25,7 @@ SMALL: dict[str, Any] = {
 
 
 def is_free(log: Log) -> bool:
-    """Whether another thread can take each of the log's locks, which its own threads let go of."""
+    """Whether another thread can take each of the log's locks, which its own threads released."""
     acquisitions: list[bool] = []
 
     def take() -> None:

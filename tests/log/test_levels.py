@@ -75,7 +75,7 @@ def test_f14_a_bad_sector_is_an_error_at_level_disk() -> None:
 
 
 def test_f14_a_bad_sector_stops_no_public_log() -> None:
-    """A read that failed promised nothing: it is told, and the log goes on."""
+    """A read that failed promised nothing: it is told, and the log continues."""
     env = FaultEnv()
     with Log(grown(env), DIRECTORY, Storage(), read_only=False) as log:
         env.fail("read", 1, "EIO")

@@ -152,7 +152,7 @@ def test_the_typed_keywords_are_the_fields_of_storage() -> None:
         (b"abc", "many entries, and was given one bytes"),
         ("abc", "many entries, and was given one str"),
         (["abc"], "not str"),
-        ([memoryview(b"abcdef")[::2]], "do not lie side by side"),
+        ([memoryview(b"abcdef")[::2]], "are not contiguous"),
     ],
 )
 def test_what_is_no_entry_is_said(tmp_path: Path, items: Any, message: str) -> None:

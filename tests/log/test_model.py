@@ -129,7 +129,7 @@ class LogMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.log.last_index >= self.log.first_index)
     @rule(where=share, nbytes=strategies.integers(0, 4000))
     def hold(self, where: float, nbytes: int) -> None:
-        """A batch and an index array, kept while the log goes on without them."""
+        """A batch and an index array, kept while the log continues without them."""
         low, high = self.log.first_index, self.log.last_index
         entries = self.log.read(low + round(where * (high - low)), high + 1, nbytes)
         self.batches.append((entries, memoryview(entries), bytes(entries)))

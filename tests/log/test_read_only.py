@@ -59,10 +59,10 @@ def test_a_file_that_the_writer_removed_is_told_as_that(
 ) -> None:
     with Log.open(tmp_path, read_only=True) as reader:
         change(writer)
-        with pytest.raises(StorageError, match="was removed since") as caught:
+        with pytest.raises(StorageError, match="was deleted meanwhile") as caught:
             read(reader)
         assert isinstance(caught.value.__cause__, FileNotFoundError)
         assert caught.value.hint is not None
-        assert caught.value.hint.startswith("open the log anew")
+        assert caught.value.hint.startswith("open the log again")
     with Log.open(tmp_path, read_only=True) as reader:
         assert list(reader) == list(writer)

@@ -91,7 +91,7 @@ def test_f2_a_bad_frame_that_a_later_mark_covers_is_refused() -> None:
     assert image(env) == before
 
 
-def test_f2_an_idle_mark_convicts_the_last_entry() -> None:
+def test_f2_an_idle_mark_proves_the_last_entry_durable() -> None:
     env, log = fresh()
     grow(log, 3)
     durable(log)
@@ -287,7 +287,7 @@ def test_f27_segments_without_a_manifest_are_refused() -> None:
     assert image(env) == before
 
 
-def test_c6_only_a_mark_of_this_file_and_place_convicts() -> None:
+def test_c6_only_a_mark_of_this_file_and_place_is_proof() -> None:
     env, path = killed(5, synced=2)
     data = bytearray(env.read_file(path))
     # The mark before entry 5 says 1..2 are durable. Moved by 8 bytes it says nothing.

@@ -310,7 +310,7 @@ def test_f12_a_repair_without_room_leaves_the_damaged_log_where_it_is() -> None:
     rot(env, 12)
     before = image(env)
     env.set_free_space(1000)
-    with pytest.raises(DiskFullError, match="no room to repair"):
+    with pytest.raises(DiskFullError, match="no room for the repaired log"):
         open_member(env)
     after = image(env)
     assert {name: after[name] for name in before} == before

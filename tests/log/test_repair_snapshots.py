@@ -223,7 +223,7 @@ def test_i24_the_end_of_a_recovery_may_be_cut_anywhere() -> None:
 
 
 def test_f2_a_damaged_block_of_a_packed_segment() -> None:
-    """The entries in the blocks before it stay; a block has no mark behind which to go on."""
+    """The entries in the blocks before it stay; a block has no mark behind which to continue."""
     env = FaultEnv()
     options: dict[str, Any] = {"compress": True, "max_segment_size": 1 << 18}
     directory = open_member(env, **options, max_entries_per_segment=200)

@@ -118,7 +118,7 @@ def test_runs_that_meet_damage_one_after_the_other_are_further_and_further_apart
         run(scheduler, now_ms, compaction, failure=damage)
         began_ms, now_ms = now_ms, now_ms + 1000
         while (other := due(scheduler, now_ms, is_short=is_short)) != compaction:
-            if other is not None:  # minor runs that meet no damage go on meanwhile
+            if other is not None:  # minor runs that meet no damage continue meanwhile
                 run(scheduler, now_ms - 1000, Compaction.MINOR)
                 scheduler.release(1)
                 continue

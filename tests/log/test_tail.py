@@ -1,4 +1,4 @@
-"""A tail goes on behind a gap, whatever its length, and whoever made it."""
+"""A tail continues behind a gap, whatever its length, and whoever made it."""
 
 from __future__ import annotations
 

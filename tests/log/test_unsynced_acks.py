@@ -63,7 +63,7 @@ def test_a_log_on_disk_is_not_forgotten_by_level_memory() -> None:
     env = FaultEnv()
     used(env)
     before = image(env)
-    with pytest.raises(ConfigurationError, match="holds a log on disk"):
+    with pytest.raises(ConfigurationError, match="has a log on the disk"):
         open_member(env, **MEMORY)
     assert image(env) == before
 

@@ -120,7 +120,7 @@ class Busy(StateMachine):
 
 
 class Log:
-    """Writes what leaders write (C18, C25): no sequence is missing, and time never goes back."""
+    """Writes what leaders write (C18, C25): no sequence is missing, and time never decreases."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
@@ -219,13 +219,13 @@ def frames(
 
 def gaps_of(dropped: set[int]) -> list[tuple[int, int]]:
     """[first, end) of neighbouring indexes."""
-    found: list[tuple[int, int]] = []
+    gaps: list[tuple[int, int]] = []
     for index in sorted(dropped):
-        if found and found[-1][1] == index:
-            found[-1] = (found[-1][0], index + 1)
+        if gaps and gaps[-1][1] == index:
+            gaps[-1] = (gaps[-1][0], index + 1)
         else:
-            found.append((index, index + 1))
-    return found
+            gaps.append((index, index + 1))
+    return gaps
 
 
 class Cleaned(NamedTuple):
@@ -286,8 +286,8 @@ def full_digests(
 ) -> dict[int, bytes]:
     """The digest after every run of the whole log."""
     executor = SessionExecutor(machine)
-    found: dict[int, bytes] = {}
+    digests: dict[int, bytes] = {}
     for run in frames(entries, [], 0, longest):
         executor.apply([run])
-        found[executor.last_applied] = executor.digest()
-    return found
+        digests[executor.last_applied] = executor.digest()
+    return digests

@@ -98,7 +98,7 @@ class Script:
         first_sequence: int = 0,
         acked: int = 0,
     ) -> ApplyResult:
-        """Commands from `first_sequence` on; 0 goes on where the last ones ended."""
+        """Commands from `first_sequence` on; 0 continues where the last ones ended."""
         first = first_sequence or self.sequences[session] + 1
         self.sequences[session] = max(self.sequences.get(session, 0), first + len(operations) - 1)
         return self.entries(
@@ -132,7 +132,7 @@ def released(*outcomes: ApplyResult) -> list[tuple[int, Release]]:
 
 def values(replies: Sequence[RunReply]) -> list[Any]:
     """Decoded results of all replies, in order; exceptions as values."""
-    found: list[Any] = []
+    results: list[Any] = []
     for reply in replies:
-        found += decode_results(reply.body, reply.count, [Any] * reply.count)
-    return found
+        results += decode_results(reply.body, reply.count, [Any] * reply.count)
+    return results

@@ -127,28 +127,28 @@ def test_an_own_snapshot_that_came_later_reads_what_the_default_one_wrote() -> N
 
 @pytest.mark.parametrize("form", ["by name", "by place", "any"])
 def test_the_version_comes_however_install_takes_it(form: str) -> None:
-    found: list[int] = []
+    versions: list[int] = []
 
     class ByName(Own):
         def install(  # type: ignore[override]
             self, reader: SnapshotReader, *, version: int
         ) -> None:
             super().install(reader, version)
-            found.append(version)
+            versions.append(version)
 
     class ByPlace(Own):
         def install(self, reader: SnapshotReader, written_by: int = 0) -> None:
             super().install(reader, written_by)
-            found.append(written_by)
+            versions.append(written_by)
 
     class Anyhow(Own):
         def install(self, *arguments: Any) -> None:
             super().install(*arguments)
-            found.append(arguments[1])
+            versions.append(arguments[1])
 
     kind = {"by name": ByName, "by place": ByPlace, "any": Anyhow}[form]
     SessionExecutor(kind()).install(written(Own).executor.snapshot())
-    assert found == [2]
+    assert versions == [2]
 
 
 class Plain(Shop):
@@ -273,7 +273,7 @@ def test_a_version_is_a_number(number: Any) -> None:
     class Wrong(Shop):
         version = number
 
-    with pytest.raises(ConfigurationError, match=r"Wrong\.version is"):
+    with pytest.raises(ConfigurationError, match=r"Wrong\.version must be an int"):
         SessionExecutor(Wrong())
 
 

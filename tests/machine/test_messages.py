@@ -185,11 +185,11 @@ def test_a_command_that_does_not_fit_says_which_parameter(
 def test_no_message_counts_bytes_where_it_can_name() -> None:
     script = Script(Machine())
     session = script.register()
-    for found in (
+    for refusal in (
         script.executor.commands.refusals([msgspec.msgpack.encode(["sub", 1])])[0],
         script.executor.commands.refusals([msgspec.msgpack.encode(["add", "x"])])[0],
     ):
-        (error,) = script.results(session, found)
+        (error,) = script.results(session, refusal)
         assert isinstance(error, CopycatError)
         assert "Machine." in error.message
         assert "bytes" not in error.message
@@ -222,9 +222,9 @@ def test_states_with_larger_integers_are_compared_too(value: Any) -> None:
         SessionExecutor(Machine()),
         SessionExecutor(Machine()),
     )
-    for executor, found in ((one, value), (two, value), (other, [value])):
+    for executor, state in ((one, value), (two, value), (other, [value])):
         machine: Any = executor.machine
-        machine.values["v"] = found
+        machine.values["v"] = state
     assert one.encode_state() is not None
     assert one.digest() == two.digest() != other.digest()
 
@@ -244,7 +244,7 @@ def test_what_contains_itself_is_searched_once() -> None:
     ring += [ring, ring, ring]
     assert obstacles_in(ring) == []
     ring.append({"x": ABOVE})
-    assert [found.path for found in obstacles_in(ring)] == ["[3]['x']"]
+    assert [obstacle.path for obstacle in obstacles_in(ring)] == ["[3]['x']"]
     deep: list[Any] = []
     for _ in range(500):
         deep = [deep]

@@ -90,8 +90,8 @@ def test_a_renamed_command_stops_before_anything_of_it_is_applied() -> None:
         "entry 4: Renamed.add: 'add' is no command of Renamed; nothing of it was applied"
     )
     assert error.hint == (
-        'add `@command(name="add")` to the method that took its place\n'
-        "if newer code wrote it, start the member with that code"
+        'add `@command(name="add")` to the method with the new name\n'
+        "if newer code wrote the command, start the member with that code"
     )
     assert script.executor.digest() == before  # nor the good one of its run
     with pytest.raises(InvariantError, match="MachineMismatchError"):

@@ -267,7 +267,7 @@ def test_only_commands_and_queries_are_registered() -> None:
 
 
 def test_decorators_go_on_methods() -> None:
-    with pytest.raises(ConfigurationError, match="go on methods"):
+    with pytest.raises(ConfigurationError, match="are for methods"):
         command(3)  # type: ignore[call-overload]
 
 
@@ -311,7 +311,7 @@ def typed(self: Any, type: str) -> int:
 @pytest.mark.parametrize(
     ("function", "hint"),
     [
-        (keyword, "told apart by their places"),
+        (keyword, "stores parameters by position"),
         (later, "without `async`"),
         (lazily, "without `async` and without `yield`"),
         (selfless, r"def name\(self"),

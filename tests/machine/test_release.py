@@ -337,7 +337,7 @@ def play(script: Script, steps: Sequence[tuple[int, list[Any]]]) -> list[tuple[i
 
 
 def test_cuts_do_not_change_what_is_released() -> None:
-    found = []
+    plays = []
     for longest in (1, 2, 100):
         script = Script(Busy(), longest)
         a, b = script.register("a"), script.register("b")
@@ -347,6 +347,6 @@ def test_cuts_do_not_change_what_is_released() -> None:
             (a, [Busy.put("y", 1), Busy.let_go("n")]),
             (b, [Busy.count(1)]),
         ]
-        found.append(play(script, steps))
-    assert found[0] == found[1] == found[2]
-    assert len(found[0]) == 8
+        plays.append(play(script, steps))
+    assert plays[0] == plays[1] == plays[2]
+    assert len(plays[0]) == 8

@@ -220,7 +220,7 @@ def test_a_deletion_by_hand_is_as_strict_as_what_it_deletes(
 
 @pytest.mark.parametrize("longest", [1, 2, 100])
 def test_a_deletion_by_hand_does_not_look_ahead_however_entries_are_cut(longest: int) -> None:
-    """What was deleted before anything strict was let go needs no snapshot; all else does."""
+    """What was deleted before anything strict was released needs no snapshot; all else does."""
     script = Script(Strict(), longest)
     session = script.register()
     operations = [
@@ -299,6 +299,6 @@ def test_by_hand_and_by_key_give_the_same_log(mode: CompactionMode) -> None:
         outcomes += [script.close(session) for session in sessions]
         return released(*outcomes)
 
-    found = play(ByHand)
-    assert found == play(Keyed)
-    assert len(found) > 50
+    releases = play(ByHand)
+    assert releases == play(Keyed)
+    assert len(releases) > 50

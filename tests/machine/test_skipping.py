@@ -50,7 +50,7 @@ def test_a_skipped_command_changes_nothing_however_runs_are_cut(longest: int) ->
     session = whole.register()
     whole.commands(session, [Counter.add(by) for by in (1, 10, 100, 1000, 10_000)])
     assert script.executor.digest() == whole.executor.digest()
-    # The sequences went on: sent again it is the same error, and never applied.
+    # The sequences continued: sent again it is the same error, and never applied.
     again = script.commands(session, [Counter.add(10)], first_sequence=2).replies
     assert b"Skipped" in again[0].body
     assert script.machine.count == 1001

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -195,12 +195,48 @@ def test_timers_their_handles_and_listeners_come_back() -> None:
     assert again.digest() == script.executor.digest()
 
 
+class Carillon(StateMachine):
+    """Schedules methods of its class, and one of another class."""
+
+    chimes: ClassVar[list[str]] = []
+
+    @command
+    def start(self, seconds: float) -> None:
+        self.executor.schedule(seconds, self.chime)
+        self.executor.schedule(seconds, partial(type(self).chime, "twice"))
+
+    @command
+    def foreign(self) -> None:
+        self.executor.schedule(1, Bell.chime)
+
+    @classmethod
+    def chime(cls, text: str = "once") -> None:
+        cls.chimes.append(f"{cls.__name__} {text}")
+
+
+class Bell(Carillon):
+    """Its `chime` is bound to another class."""
+
+
+def test_a_scheduled_classmethod_comes_back() -> None:
+    script, session = script_of(Carillon())
+    script.commands(session, [Carillon.start(1)])
+    assert script.executor.snapshot_obstacle() == ""
+    other = Script(Carillon())
+    other.executor.install(script.executor.snapshot())
+    Carillon.chimes.clear()
+    other.tick(2500)
+    assert Carillon.chimes == ["Carillon once", "Carillon twice"]
+    script.commands(session, [Carillon.foreign()])
+    assert "Carillon.chime: it is no method of the machine" in script.executor.snapshot_obstacle()
+
+
 def test_what_is_in_the_way_is_named() -> None:
     script, session = script_of(Clockwork())
     script.commands(session, [Clockwork.secret()])
-    found = script.executor.snapshot_obstacle()
-    assert "the callback scheduled for log time 2000 ms" in found
-    assert "lambda" in found
+    obstacle = script.executor.snapshot_obstacle()
+    assert "the callback scheduled for log time 2000 ms" in obstacle
+    assert "lambda" in obstacle
     script.tick(3000)
     assert script.executor.snapshot_obstacle() == ""
     script.machine.socket = object()

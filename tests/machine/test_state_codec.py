@@ -166,18 +166,18 @@ def test_values_come_back_with_their_types(value: Any) -> None:
     ],
 )
 def test_types_of_every_kind(value: Any) -> None:
-    found = through(value)
-    assert same(found, value)
+    result = through(value)
+    assert same(result, value)
     if isinstance(value, deque):
-        assert found.maxlen == 4
+        assert result.maxlen == 4
     if isinstance(value, defaultdict):
-        assert found["new"] == []
+        assert result["new"] == []
 
 
 def test_what_is_shared_stays_shared_and_may_be_a_ring() -> None:
     shared: list[Any] = [1]
-    found = through({"a": shared, "b": [shared], "c": Node(None)})
-    assert found["a"] is found["b"][0]
+    result = through({"a": shared, "b": [shared], "c": Node(None)})
+    assert result["a"] is result["b"][0]
     ring = Node()
     ring.next = Node(ring)
     back = through(ring)

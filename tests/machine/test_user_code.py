@@ -192,8 +192,8 @@ def test_whatever_a_command_raises_is_its_result(error_name: str) -> None:
     named(error_name, error)
     other = script_of(Poison())  # another member, other cuts
     session = other.register()
-    found = [other.results(session, each)[0] for each in (Poison.add(), Poison.fail(error_name))]
-    assert str(found[1]) == str(error)
+    results = [other.results(session, each)[0] for each in (Poison.add(), Poison.fail(error_name))]
+    assert str(results[1]) == str(error)
 
 
 def test_the_text_of_what_is_no_exception_is_ours() -> None:

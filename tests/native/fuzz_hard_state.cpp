@@ -99,7 +99,7 @@ void run(Mutator& rng) {
     HardState state(env, directory, false);
     expect(state.repaired() == 0, "a repair is done once");
     save(state, value->term + 1);
-    expect(opened(env)->term == value->term + 1, "and goes on from there");
+    expect(opened(env)->term == value->term + 1, "and continues from there");
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // Opening a directory of which files were damaged: a typed error that changes nothing, or a log
-// whose entries are the ones that were written, and which goes on.
+// whose entries are the ones that were written, and which continues.
 //
 // Half of the runs make the checksums fit again, so that what is behind them is reached; then no
 // promise about contents is left, but memory is safe and errors are typed all the same.

@@ -4,7 +4,7 @@
 // loop: append, begin and end syncs, roll, truncate, trim, read, idle marks, release, begin,
 // install and abandon rewrites, at the end close over one that runs
 // sync: SyncTicket::run; aside: prepare_spare, remove_orphans; hard state: Ticket::run; compact:
-// Rewrite::run, two of them; readers: what was read before, while the log goes on without it.
+// Rewrite::run, two of them; readers: what was read before, while the log continues without it.
 #include <stdlib.h>
 
 #include <algorithm>

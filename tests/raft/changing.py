@@ -1,4 +1,4 @@
-"""Members that come, change and go in the tiny network of cores: configurations are entries."""
+"""Members are added, changed and removed in the tiny network of cores: by entries of the log."""
 
 from __future__ import annotations
 

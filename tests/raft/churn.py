@@ -1,4 +1,4 @@
-"""Random schedules in which members come, change and go: the storms of `schedule.py`, and
+"""Random schedules in which members join, change and leave: the storms of `schedule.py`, and
 changes."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Churn(Chaos):
             4 + self.rng.randrange(8),  # a change
             1 + self.rng.randrange(3),  # delete a log that shall be deleted
             1 + self.rng.randrange(4),  # a while without faults
-            self.rng.randrange(3),  # let deletions go
+            self.rng.randrange(3),  # delete deletions
         ]
 
     def verbs(self) -> tuple[Callable[[], object], ...]:
@@ -47,7 +47,7 @@ class Churn(Chaos):
                     self.cluster.tick(number, self.cluster.options.heartbeat_interval_ms)
 
     def clean(self) -> None:
-        """What every member has may go from a log: gaps stand for it (C22, C23)."""
+        """What every member has may be deleted from a log: gaps stand for it (C22, C23)."""
         number = self.any_up()
         if number is not None:
             node = self.cluster.nodes[number]

@@ -4,8 +4,8 @@ Members vote at any time, whoever they hear: every election asks as if a leader 
 no timer keeps an order of events from being tried. A message is delivered at any time, or never.
 A disk answers at once, and a crash loses nothing but what a process knows: how far is committed.
 
-A state is what the members know, what is on its way, and what was ever committed. States that
-differ only in clocks and random numbers are one.
+A state is what the members know, which messages are under way, and what was ever committed.
+States that differ only in clocks and random numbers are one.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Bounds(NamedTuple):
 
 
 class Parcel(NamedTuple):
-    """A message on its way."""
+    """A message that was sent and not received."""
 
     source: MemberId
     target: MemberId

@@ -64,8 +64,8 @@ class Node:
         self.hard_state = (0, 0)
         self.is_up = False
         self.has_lost = False
-        """Its entries went with its memory: below the floor it has nothing that could be wrong,
-        and is sent a snapshot (C23)."""
+        """Its entries were lost with its memory: below the floor it has nothing that could be
+        wrong, and is sent a snapshot (C23)."""
         self.lost_upto = NO_ENTRY
         """What its directory says that damage took (C12)."""
         self.accepted_loss = NO_ENTRY
@@ -81,7 +81,7 @@ class Node:
         self.has_regressed = False
         """The member runs on an older copy of its disk, and no peer has said so yet (F8)."""
         self.gaps = (0, 0)
-        """(last, valid_from): entries up to `last` were let go, and gaps stand for them (C22).
+        """(last, valid_from): entries up to `last` were released, and gaps stand for them (C22).
 
         Their contents stay in the lists, for the laws.
         """
@@ -128,7 +128,7 @@ class Node:
         return self.log_before_loss if votes_as_before else self.durable
 
     def wipe(self) -> None:
-        """Log, snapshots and state are gone from memory and disk; term and vote stay (C33)."""
+        """Log, snapshots and state are deleted from memory and disk; term and vote stay (C33)."""
         self.log, self.platter, self.snapshots = [], [], []
         self.first = self.platter_first = 1
         self.syncs = [(ticket, 0) for ticket, _ in self.syncs]

@@ -171,7 +171,7 @@ class Chaos:
             self.cluster.unreachable(source, target)
 
     def split(self) -> None:
-        """Cut off a leader with a minority: they go on appending what nobody will keep."""
+        """Cut off a leader with a minority: they continue to append what nobody will keep."""
         nodes = list(self.cluster.nodes)
         self.rng.shuffle(nodes)
         nodes.sort(key=lambda number: number not in self.cluster.leaders())
@@ -200,7 +200,7 @@ class Chaos:
             self.cluster.trim(number, node.first + 1 + self.rng.randrange(6))
 
     def leave_behind(self) -> None:
-        """The others go on without one of them, take snapshots and trim their logs."""
+        """The others continue without one of them, take snapshots and trim their logs."""
         alone = self.rng.choice(list(self.cluster.nodes))
         others = [number for number in self.cluster.nodes if number != alone]
         for other in others:

@@ -126,7 +126,7 @@ def test_c36_a_goal_that_holds_is_success() -> None:
 
 
 def answer(raft: Raft, *peers: MemberId, replaying: bool = False) -> list[Effect]:
-    """Everything that is on its way to these peers is there, durably, and they say so."""
+    """Everything that was sent to these peers arrives, durably, and they say so."""
     assert raft.leader_state is not None
     effects: list[Effect] = []
     for peer in peers:

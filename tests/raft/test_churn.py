@@ -1,4 +1,4 @@
-"""The laws over random schedules in which members come, change and go."""
+"""The laws over random schedules in which members join, change and leave."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.raft.churn import run_churn
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", range(8))
-def test_laws_hold_while_members_come_and_go(block: int) -> None:
+def test_laws_hold_while_members_join_and_leave(block: int) -> None:
     for seed in range(15 * block, 15 * block + 15):
         try:
             run_churn(seed)

@@ -166,7 +166,7 @@ def test_nor_for_a_read_since_it_may_have_forgotten_a_newer_term() -> None:
 
 
 def test_nor_for_the_floor() -> None:
-    """C23: deletions are let go by what members have, and of this one nothing is known."""
+    """C23: what members have decides when deletions are deleted; of this one nothing is known."""
 
     def report_stable(peer: int, stable_index: int) -> None:
         receive(
@@ -365,7 +365,7 @@ def test_another_log_of_an_older_term_is_no_substitute() -> None:
 
 def test_a_position_that_was_late_is_forgotten_with_the_next_answer() -> None:
     """It was said before the acknowledgement and came after it; the peer lacks only what was in
-    flight, and goes on from there."""
+    flight, and continues from there."""
     raft = leader_of_five()
     ship(raft, raft.step(Proposed(2)))
     receive(raft, B, LogPosition(2, EntryId(1, 3)))

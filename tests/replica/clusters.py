@@ -1,6 +1,6 @@
 """Clusters whose members may change: real directories over disks in memory, and real handshakes.
 
-Members are dialled because a replica asks for it, and let in because their Hello is good.
+Members are dialled because a replica asks for it, and accepted because their Hello is good.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Member(Node):
             self.replica.failed(error)
 
     def crash(self, seed: int = 1) -> None:
-        """The power goes, and a new process starts."""
+        """The power fails, and a new process starts."""
         self.env.crash(seed)
         self.env.stop_after(1 << 62)
         self.start()
@@ -168,7 +168,7 @@ class Cluster:
         self.away: set[MemberId] = set()
         self._clients = 0
         self.refusals: list[str] = []
-        """What members said to diallers that they did not let in."""
+        """What members said to diallers that they refused."""
 
     def by_id(self, member: MemberId) -> Member:
         return next(each for each in self.members if each.member == member)
@@ -263,7 +263,7 @@ class Cluster:
                 other.replica.peer_down(member.member)
 
     def cut(self, member: Member) -> None:
-        """Nothing goes to or from this member any more."""
+        """Nothing is sent to or from this member any more."""
         self.away.add(member.member)
         self._drop_links(member)
         for peer in list(member.host.links):

@@ -144,12 +144,12 @@ def test_the_next_leader_gives_the_same_answer() -> None:
     send(other, session, 1, PUT, POKE, PUT, POKE)
     network.stabilize()
     network.stabilize()
-    found = [
+    batches = [
         decode_results(reply.body, reply.count, [Any] * reply.count)
         for _, reply in other.host.replies
         if isinstance(reply, Results)
     ]
-    (first, again, second), (new,) = found
+    (first, again, second), (new,) = batches
     assert (first, second) == (None, None)
     assert again.message == refused.message == new.message
 

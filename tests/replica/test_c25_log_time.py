@@ -46,7 +46,7 @@ class Clocks(Disks):
         self.set_clocks()
 
     def run(self, seconds: int) -> None:
-        """Everything goes on for so long."""
+        """Everything runs for so long."""
         for _ in range(10 * seconds):
             self.stabilize(100)
 

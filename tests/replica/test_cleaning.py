@@ -101,7 +101,7 @@ def test_superseded_commands_go_and_a_replay_comes_to_the_same_i23() -> None:
     full, again = node.executor, replayed(log, node.executor.last_applied)
     assert again.digest() == full.digest()
     put_many(node, session, 601, 20)
-    assert not log.wants_sync(), "the manifest went with a sync"
+    assert not log.wants_sync(), "a sync wrote the manifest"
     assert files(env) == {f"{row.id}-{row.version}.log" for row in rows(log)}, "and the old files"
 
 

@@ -1,4 +1,4 @@
-"""F12, end to end in a replica: refused before the disk refuses, queries go on, and back."""
+"""F12, end to end in a replica: refused before the disk refuses, queries continue, and back."""
 
 from __future__ import annotations
 

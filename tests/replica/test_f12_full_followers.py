@@ -47,9 +47,9 @@ def pass_time(net: Network, seconds: float = 0.5) -> None:
 
 def answers(leader: Node) -> list[ServerMessage]:
     """What the leader answered since this was asked last."""
-    found = [message for _, message in leader.host.replies]
+    messages = [message for _, message in leader.host.replies]
     leader.host.replies.clear()
-    return found
+    return messages
 
 
 def reason(full: list[Node], able: int = 1, members: int = 3) -> str:

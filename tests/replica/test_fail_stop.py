@@ -160,7 +160,7 @@ def test_what_raises_after_a_threads_answer_stops_the_member(
 
 def test_every_answer_of_a_thread_is_in_the_list_above() -> None:
     """By the code of the package: who hands work to a thread, and what follows its answer."""
-    found: set[str] = set()
+    methods: set[str] = set()
     hosts: set[str] = set()
     for path in Path(copycat.replica.__path__[0]).glob("*.py"):
         for call in ast.walk(ast.parse(path.read_text())):
@@ -174,9 +174,9 @@ def test_every_answer_of_a_thread_is_in_the_list_above() -> None:
                 done = call.args[2]
                 if isinstance(done, ast.Call):  # partial(self._method, ...)
                     done = done.args[0]
-                found.add(ast.unparse(done).removeprefix("self."))
+                methods.add(ast.unparse(done).removeprefix("self."))
     assert hosts == {"host.py"}, "every answer is an event of a turn"
     # One name stands for a `partial` that is written above it.
     named = {"rewritten": "_rewritten"}
     listed = {method for _, method, _ in SITES}
-    assert {named.get(one, one) for one in found} - IGNORED == listed
+    assert {named.get(one, one) for one in methods} - IGNORED == listed

@@ -47,7 +47,7 @@ def test_a_target_without_a_vote_is_named_with_the_reason() -> None:
     (outcome,) = asked(leader, heir.member)
     assert outcome.failure is TransferFailure.NO_TARGET
     assert outcome.why == (
-        f"{heir.address} has no vote, so it cannot lead; {leader.address} goes on leading"
+        f"{heir.address} has no vote, so it cannot lead; {leader.address} remains the leader"
     )
 
 
@@ -59,7 +59,7 @@ def test_a_target_that_is_away_is_named_with_the_reason() -> None:
         net.stabilize(100)
     (outcome,) = outcomes
     assert outcome.failure is TransferFailure.UNREACHABLE
-    assert outcome.why == f"{leader.address} has no link to {heir.address}, and goes on leading"
+    assert outcome.why == f"{leader.address} has no link to {heir.address}, and remains the leader"
     assert leader.replica.raft.state is ServerState.LEADER
 
 
@@ -108,7 +108,7 @@ def test_the_second_of_two_is_not_told_what_is_wrong_with_the_first() -> None:
     assert failures == [away, TransferFailure.BUSY, away]
     assert outcomes[1].why == (
         f"{leader.address} was handing leadership to {first.address} when {second.address} was"
-        f" asked for; that failed, and {leader.address} goes on leading"
+        f" asked for; that failed, and {leader.address} remains the leader"
     )
     assert outcomes[2].why == outcomes[0].why
     done = asked(leader, second.member)

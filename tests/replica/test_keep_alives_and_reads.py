@@ -1,4 +1,4 @@
-"""Keep-alives keep a session alive, and a sequential read never goes back."""
+"""Keep-alives keep a session alive, and a sequential read never answers with an older state."""
 
 from __future__ import annotations
 
@@ -96,10 +96,10 @@ def test_followers_see_keep_alives_too() -> None:
     for _ in range(4):
         net.stabilize(100)
     views = [n.replica._sessions.get(opened.session) for n in net.nodes.values()]
-    found = [(view.active_index, view.active_ms) for view in views if view is not None]
-    assert len(found) == 3
-    assert len(set(found)) == 1
-    assert found[0][0] > opened.session
+    activity = [(view.active_index, view.active_ms) for view in views if view is not None]
+    assert len(activity) == 3
+    assert len(set(activity)) == 1
+    assert activity[0][0] > opened.session
 
 
 # --- sequential reads -------------------------------------------------------------------------
@@ -126,8 +126,8 @@ def read(node: Node, session: int, seen: int, level: ConsistencyLevel, connectio
 
 
 def answers(node: Node, connection: int) -> list[tuple[int, list[bytes]]]:
-    found = [m for to, m in node.host.replies if to == connection and isinstance(m, QueryResult)]
-    return [(m.index, decode_result(m.body, list[bytes])) for m in found]
+    results = [m for to, m in node.host.replies if to == connection and isinstance(m, QueryResult)]
+    return [(m.index, decode_result(m.body, list[bytes])) for m in results]
 
 
 @pytest.mark.parametrize("by", ["a command", "a read"])

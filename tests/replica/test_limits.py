@@ -174,8 +174,8 @@ def test_large_results_leave_in_several_frames_and_again_from_the_cache() -> Non
         assert [f.first_sequence for f in frames] == [
             1 + sum(f.count for f in frames[:n]) for n in range(len(frames))
         ]
-        found = [r for f in frames for r in decode_results(f.body, f.count, [bytes] * f.count)]
-        assert found == [bytes(1 << 20)] * 10
+        results = [r for f in frames for r in decode_results(f.body, f.count, [bytes] * f.count)]
+        assert results == [bytes(1 << 20)] * 10
 
 
 def test_a_result_that_fits_no_frame_is_an_error_in_its_place() -> None:
@@ -186,8 +186,8 @@ def test_a_result_that_fits_no_frame_is_an_error_in_its_place() -> None:
     )
     node.stabilize()
     frames = [m for _, m in node.host.replies if isinstance(m, Results)]
-    found = [decode_results(f.body, f.count, [bytes] * f.count) for f in frames]
-    one, error, two = [result for results in found for result in results]
+    batches = [decode_results(f.body, f.count, [bytes] * f.count) for f in frames]
+    one, error, two = [result for results in batches for result in results]
     assert (one, two) == (b"\0", b"\0\0")
     assert isinstance(error, SerializationError)
     body = encode_operation(Wide.look(17 << 20))
@@ -235,7 +235,7 @@ def test_f24_replies_that_are_not_acknowledged_are_bounded_in_bytes(size: int) -
     node.stabilize(20)
     reply = [m for _, m in node.host.replies if isinstance(m, Results)][-1]
     assert (reply.first_sequence, reply.count) == (1, 1)
-    # What a refused run acknowledges makes room, and the session goes on where it was.
+    # What a refused run acknowledges makes room, and the session continues where it was.
     for _ in range(3):
         node.replica.receive_client(7, blobs(session, sequence, 10, size, acked=sequence - 1))
         node.stabilize(20)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from copycat.config import member_id
 from copycat.raft.configuration import Configuration, MemberRecord
 from copycat.raft.effects import ConfigurationChanged, ConfigurationCommitted
+from copycat.raft.progress import ProgressState
 from copycat.replica.members import MemberTable
 from copycat.types import EntryId, MemberId, MemberType
-from tests.replica.harness import Node
+from tests.replica.harness import Network, Node
 
 ME, B, C, D = map(MemberId, (1, 2, 3, 4))
 FOUNDERS = Configuration.bootstrap({ME: "a:1", B: "b:1", C: "c:1"})
@@ -54,6 +55,13 @@ def test_who_is_no_member_any_more_has_no_link() -> None:
     assert table.links == {B}
 
 
+def test_the_directory_of_who_was_removed_is_not_offered_to_the_log() -> None:
+    table = MemberTable(ME, FOUNDERS)
+    table.greeted_incarnations.update({B: 6, C: 7})
+    table.commit(Configuration.from_members(FOUNDERS.members[:2]))
+    assert table.greeted_incarnations == {B: 6}
+
+
 def test_another_type_is_no_reason_to_dial_again() -> None:
     table = MemberTable(ME, FOUNDERS)
     demoted = MemberRecord(C, MemberType.PASSIVE, "c:1")
@@ -95,3 +103,45 @@ def test_the_table_is_a_mapping_of_addresses_as_they_are_now() -> None:
         MemberType.PASSIVE,
         MemberType.INACTIVE,
     ]
+
+
+def test_the_core_hears_that_the_link_to_a_member_that_moved_has_ended() -> None:
+    """What was in flight to the old address may be lost: it is asked for again at the new one."""
+    net = Network()
+    leader = net.elect()
+    peer, other = (node for node in net.nodes.values() if node is not leader)
+    raft = leader.replica.raft
+    assert raft.leader_state is not None
+    assert raft.leader_state.progress[peer.member].state is ProgressState.REPLICATE
+    moved = [
+        each._replace(address="127.0.0.1:9") if each.member == peer.member else each
+        for each in raft.configuration.members
+    ]
+    changed = ConfigurationChanged(Configuration.from_members(moved, EntryId(1, 2)))
+    leader.replica.on_member_effect(changed)
+    leader.turn()
+    assert raft.leader_state.progress[peer.member].state is ProgressState.LOST
+    assert raft.leader_state.progress[other.member].state is ProgressState.REPLICATE
+    assert leader.replica.status().unreachable == ("127.0.0.1:9",)
+
+
+def test_a_leader_that_moved_is_named_by_its_new_address() -> None:
+    """To clients and to operators, although nothing else about the leader changed."""
+    net = Network()
+    leader = net.elect()
+    records = leader.replica.raft.configuration.members
+    moved = [
+        each._replace(address="127.0.0.1:9") if each.member == leader.member else each
+        for each in records
+    ]
+    changed = ConfigurationChanged(Configuration.from_members(moved, EntryId(1, 2)))
+    leader.replica.on_member_effect(changed)
+    assert leader.replica.status().leader == "127.0.0.1:9"
+
+
+def test_a_member_is_found_by_the_address_that_it_has_now() -> None:
+    table = MemberTable(ME, FOUNDERS)
+    assert (table.member_at("b:1"), table.member_at("d:1")) == (B, MemberId(0))
+    moved = [*FOUNDERS.members[:2], MemberRecord(C, MemberType.ACTIVE, "c:9")]
+    table.adopt(Configuration.from_members(moved))
+    assert (table.member_at("c:9"), table.member_at("c:1")) == (C, MemberId(0))

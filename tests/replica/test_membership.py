@@ -199,7 +199,7 @@ def test_who_is_behind_the_log_gets_configuration_and_cluster_with_a_snapshot() 
 @pytest.mark.slow
 @pytest.mark.parametrize("operations", range(0, 60, 3))
 def test_c35_an_acknowledged_configuration_survives_a_power_cut_anywhere(operations: int) -> None:
-    """At level "memory" only the file knows it; what was not acknowledged may be gone."""
+    """At level "memory" only the file knows it; what was not acknowledged may be lost."""
     cluster = three(level=StorageLevel.MEMORY)
     leader = cluster.leader
     victim = next(each for each in cluster.members if each is not leader)
@@ -241,7 +241,7 @@ def test_c35_it_is_on_the_disk_before_it_is_acknowledged_in_every_mode(
 
 def test_c35_memory_forgets_nobody() -> None:
     """The log is in memory. D and E are added, A, B and C lose everything at the same time: they
-    know that D and E are voters too, and do not begin anew without them."""
+    know that D and E are voters too, and do not begin again without them."""
     cluster = three(level=StorageLevel.MEMORY)
     added = [cluster.add(address, MemberType.ACTIVE) for address in (D, E)]
     assert set(cluster.leader.types.values()) == {"active"}

@@ -7,11 +7,12 @@ from copycat.machine.kv import KeyValueStore
 from copycat.protocol.client import CommandsRefused, Failure, KeepAlive, QueryRequest, Refusal
 from copycat.protocol.operations import encode_operation
 from copycat.raft.configuration import Configuration, MemberRecord
+from copycat.raft.effects import ConfigurationChanged
 from copycat.replica.log_clock import LogClock
 from copycat.replica.members import MemberTable
 from copycat.replica.proposals import WriteStall
 from copycat.replica.status import Outage
-from copycat.types import ConsistencyLevel, MemberId, MemberType, ServerState
+from copycat.types import ConsistencyLevel, EntryId, MemberId, MemberType, ServerState
 from tests.raft.helpers import adopt
 from tests.replica.harness import Network, Node, commands
 
@@ -159,3 +160,33 @@ def test_a_member_with_an_empty_directory_says_that_it_has_no_vote() -> None:
     node.turn(3000)
     reason = node.replica.outage.explain().reason
     assert f"the directory of {node.address} is empty, and it has no vote" in reason
+
+
+def test_only_members_with_a_vote_are_missing_for_a_quorum() -> None:
+    passive = MemberRecord(D, MemberType.PASSIVE, "d:1")
+    members = MemberTable(A, Configuration.from_members([*VOTERS.members, passive]))
+    known = Outage(members, clock_at(0), RaftOptions(election_timeout_ms=750))
+    why = known.explain()
+    assert (why.code, why.missing) == (Refusal.NO_QUORUM, ("b:1", "c:1"))
+    assert why.reason.endswith("unreachable: b:1, c:1")
+    assert known.unlinked() == ["b:1", "c:1", "d:1"], "an operator is told of all of them"
+
+
+def test_a_member_that_moved_names_itself_by_its_new_address() -> None:
+    node = Node("127.0.0.1:1", ("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"), fresh=True)
+    records = node.replica.raft.configuration.members
+    assert records[0].member == node.member
+    moved = records[0]._replace(address="127.0.0.1:9")
+    configuration = Configuration.from_members([moved, *records[1:]], EntryId(1, 2))
+    node.replica.on_member_effect(ConfigurationChanged(configuration))
+    node.turn(3000)
+    reason = node.replica.outage.explain().reason
+    assert "the directory of 127.0.0.1:9 is empty" in reason
+    assert node.replica.status().address == "127.0.0.1:9"
+    operation = KeyValueStore.put("k", bytes(2 << 20))
+    node.replica.receive_client(7, commands(5, 1, operation))
+    node.turn()
+    _, refused = node.host.replies[-1]
+    assert isinstance(refused, CommandsRefused)
+    assert refused.code == Refusal.TOO_LARGE
+    assert "of the server 127.0.0.1:9 is" in refused.reason

@@ -51,8 +51,8 @@ def with_a_deletion(net: Disks) -> tuple[MemberId, int]:
         net.nodes[member].stabilize()
     forget_the_floor(net, cleaned)
     for member in cleaned:
-        found = net.disks[member].log.read(deletion, deletion + 1, 1)
-        assert found.has_gaps, "the deletion went with the put, for good"
+        batch = net.disks[member].log.read(deletion, deletion + 1, 1)
+        assert batch.has_gaps, "the deletion was deleted with the put"
     return other, deletion
 
 
@@ -182,7 +182,7 @@ def test_c12_a_leader_that_started_anew_feeds_who_takes_no_gaps(
 
 
 def after_both_accepted(net: Disks) -> tuple[Disk, Disk]:
-    """A deletion went at two members; one of them never comes back, the others are damaged.
+    """A deletion was deleted at two members; one of them never comes back, the others are damaged.
 
     An operator accepts both losses. (who lacks two entries, who lacks the deletion too)
     """

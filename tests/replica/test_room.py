@@ -70,21 +70,21 @@ def answered(node: Node) -> list[int]:
 
 def numbers(node: Node) -> list[int]:
     """The commands whose results were sent, in order."""
-    found: list[int] = []
+    sequences: list[int] = []
     for _, message in node.host.replies:
         if isinstance(message, Results):
-            found += range(message.first_sequence, message.first_sequence + message.count)
-    return found
+            sequences += range(message.first_sequence, message.first_sequence + message.count)
+    return sequences
 
 
 def results(node: Node) -> list[int]:
     """What they say, in order."""
-    found = []
+    answers = []
     for _, message in node.host.replies:
         if isinstance(message, Results):
             values = decode_results(message.body, message.count, [bytes] * message.count)
-            found += [int(value.partition(b",")[0]) for value in values]
-    return found
+            answers += [int(value.partition(b",")[0]) for value in values]
+    return answers
 
 
 def test_a_burst_of_large_queries_waits_as_requests_and_all_are_answered_once() -> None:
@@ -347,11 +347,11 @@ def test_a_piece_from_the_cache_ends_where_the_next_begins() -> None:
     for first in range(1, 20, 4):
         values = [b"%d" % n + bytes(1000) for n in range(first, first + 4)]
         record.add_reply(RunReply(1, first, 4, first, first + 3, 0, encode_results(values)))
-    found: list[bytes] = []
+    answers: list[bytes] = []
     at = 3
     while at <= 20:
         reply = record.cached_reply(at, 20, 0, 1500)
         assert reply.first_sequence == at
-        found += decode_results(reply.body, reply.count, [bytes] * reply.count)
+        answers += decode_results(reply.body, reply.count, [bytes] * reply.count)
         at += reply.count
-    assert [int(value.rstrip(b"\0")) for value in found] == list(range(3, 21))
+    assert [int(value.rstrip(b"\0")) for value in answers] == list(range(3, 21))

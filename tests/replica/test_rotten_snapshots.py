@@ -46,7 +46,7 @@ class Writer:
         return submit(self.net, self.leader, self.session, self.sequence, operation)
 
     def put_often(self, count: int) -> None:
-        """Puts of one key, so that all but the last may go; all of it acknowledged."""
+        """Puts of one key, so that all but the last may be deleted; all of it acknowledged."""
         for _ in range(count):
             self.do(KeyValueStore.put("y", b"%d" % self.sequence))
         self.leader.client(KeepAlive(99, self.session, self.sequence))

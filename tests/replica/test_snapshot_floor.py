@@ -97,7 +97,7 @@ def test_a_deletion_above_a_snapshot_that_is_being_written_stays(leads: bool) ->
     story.fill(40)
     assert disk.replica.raft.deletion_floor >= deletion
     compact(disk.node, Compaction.MAJOR)
-    assert disk.log.valid_from >= deletion, "what was superseded went"
+    assert disk.log.valid_from >= deletion, "what was superseded was deleted"
     assert not has_gap(disk, deletion)
     slow.go()
     story.rounds(5)

@@ -31,9 +31,9 @@ def path_of(snapshot: Snapshot) -> str:
 
 
 def newest(disk: Disk) -> Snapshot:
-    found = disk.store.newest
-    assert found is not None
-    return found
+    snapshot = disk.store.newest
+    assert snapshot is not None
+    return snapshot
 
 
 def wait(net: Disks, ms: int) -> None:
@@ -78,8 +78,8 @@ def test_f17_a_snapshot_that_rots_while_it_is_shipped_is_replaced(
     net.mend(away.node.member)
     wait(net, 3000)
     same(net)
-    assert caplog.text.count("is not good") == 1
-    assert caplog.text.count("is bad, another one is sent") == 1
+    assert caplog.text.count("a snapshot that arrived is damaged") == 1
+    assert caplog.text.count("is damaged, another one is sent") == 1
     assert leader.log.first_index == first_index
     assert newest(leader) is not bad
     assert leader.store.bad == []
@@ -95,7 +95,7 @@ def test_f17_of_two_the_good_one_is_shipped_and_holds_the_log() -> None:
     net.mend(away.node.member)
     wait(net, 4000)
     same(net)
-    assert away.store.entries == [older.entry], "the log goes on from there"
+    assert away.store.entries == [older.entry], "the log continues from there"
     assert (leader.store.entries, leader.store.bad) == ([older.entry], [bad.entry])
     assert leader.env.exists(path_of(bad)), "what was there must be known to a restart"
     leader.executor.obstacle = ""

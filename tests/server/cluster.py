@@ -114,8 +114,8 @@ class Trio:
     @property
     def leader(self) -> CopycatServer[Any]:
         """The member that leads."""
-        (found,) = [s for s in self.servers.values() if s.state is ServerState.LEADER]
-        return found
+        (leader,) = [s for s in self.servers.values() if s.state is ServerState.LEADER]
+        return leader
 
     @property
     def followers(self) -> list[CopycatServer[Any]]:

@@ -241,9 +241,9 @@ def test_a_class_in_a_snapshot_that_changed_is_read_or_named(tmp_path: Path) -> 
         async with server(tmp_path, Shop3, address) as member:
             await member.bootstrap()
             async with member.client() as client:
-                found = await client.submit(Shop3.all())
-            assert len(found) == 6
-            assert found[0] == Article("item 0", 15, ["none"])
+                articles = await client.submit(Shop3.all())
+            assert len(articles) == 6
+            assert articles[0] == Article("item 0", 15, ["none"])
             assert member.state_machine.calls == COUNT + 1
             assert member.state_machine.log == []
             await member.take_snapshot()

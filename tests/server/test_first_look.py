@@ -273,7 +273,7 @@ def last_command(data: bytes) -> int:
 
 
 def middle_command(data: bytes) -> int:
-    return [found.start() for found in re.finditer(b"add", data)][COUNT // 2]
+    return [match.start() for match in re.finditer(b"add", data)][COUNT // 2]
 
 
 @pytest.mark.parametrize("is_closed", [True, False])

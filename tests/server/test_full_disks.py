@@ -43,7 +43,7 @@ def test_f12_a_client_hears_whose_disks_stop_its_commands(
             error = await refusal(client.submit(Book.add(2), timeout=0.5))
             why = f"the disks of {full[0]} and {full[1]} are full: 1 of 3 members take entries"
             assert why in error.render()
-            assert await client.submit(Book.count(), timeout=5) == 1, "queries go on"
+            assert await client.submit(Book.count(), timeout=5) == 1, "queries continue"
             error = await refusal(CopycatClient(str(leader.address)).connect())
             assert why in error.render()
             logged = [r.message for r in caplog.records if "nothing can be committed" in r.message]

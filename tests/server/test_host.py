@@ -15,6 +15,8 @@ from copycat.net import JOIN_NBYTES_MAX, WriteBuffer
 from copycat.replica.replica import Replica
 from copycat.server.host import AsyncHost
 from copycat.server.workers import Mailbox, SyncPace, Worker
+from copycat.types import MemberId
+from tests.client.servers import serving, silence
 from tests.server.cluster import Book, free_address, run, server
 
 
@@ -229,3 +231,54 @@ def test_f9_a_disk_that_fails_stops_the_member_with_the_cause(tmp_path: Path) ->
             assert again.failure is None
 
     run(scenario)
+
+
+class Outage:
+    """Remembers why there is no link."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def link_failed(self, peer: MemberId, reason: str) -> None:
+        self.reasons.append(reason)
+
+
+def test_a_link_that_meets_an_error_of_its_own_program_is_dialled_again() -> None:
+    """Or the member would be cut off from that peer until it is started anew."""
+    hellos: list[str] = []
+    outage, again = Outage(), asyncio.Event()
+
+    def hello() -> bytes:
+        hellos.append("hello")
+        if len(hellos) == 1:
+            raise ZeroDivisionError("a bug")
+        again.set()
+        return b""
+
+    async def test(host: AsyncHost, replica: StubReplica) -> None:
+        stub = cast("Any", replica)
+        stub.hello, stub.outage = hello, outage
+        async with serving(silence) as address:
+            host.connect(MemberId(2), address)
+            await asyncio.wait_for(again.wait(), 5.0)
+            await host.close_links()
+
+    hosted(test, is_fast=True)
+    assert outage.reasons == ["ZeroDivisionError: a bug"]
+
+
+def test_nothing_leaves_by_a_link_that_was_ended() -> None:
+    """Not even what was queued for it in the same turn."""
+
+    async def test(host: AsyncHost, replica: StubReplica) -> None:
+        transport, peer = Transport(), MemberId(2)
+        host.connect(peer, free_address())
+        host.link_up(peer, WriteBuffer(cast("asyncio.Transport", transport)))
+        assert host.send(peer, b"one", None)
+        host.disconnect_peer(peer)
+        assert not host.send(peer, b"two", None)
+        host.write_queued()
+        assert transport.writes == []
+        await host.close_links()
+
+    hosted(test, is_fast=True)

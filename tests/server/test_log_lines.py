@@ -25,9 +25,9 @@ def lines(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
 
 async def logged_lines(caplog: pytest.LogCaptureFixture, words: str, count: int = 1) -> list[str]:
     """Wait until so many lines hold these words; every test is bounded by `run`."""
-    while len(found := lines(caplog, words)) < count:  # noqa: ASYNC110  (no event of its own)
+    while len(matches := lines(caplog, words)) < count:  # noqa: ASYNC110  (no event of its own)
         await asyncio.sleep(0.01)
-    return found
+    return matches
 
 
 @pytest.mark.slow

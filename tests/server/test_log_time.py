@@ -57,12 +57,12 @@ async def record_damage(trio: Trio, wall: Wall) -> None:
 
     def holds() -> bool:
         term = max(member.status().term for member in trio.running)
-        found = [
+        fresh_notes = [
             note
             for note in notes(trio)
             if abs(note.wall_ms - wall.show_ms()) < 60_000 and note.term == term
         ]
-        return len(found) == 3
+        return len(fresh_notes) == 3
 
     await trio.until(holds)
 

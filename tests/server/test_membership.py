@@ -50,7 +50,7 @@ class Growing:
         await self.stack.enter_async_context(one)
         return one
 
-    async def found(self) -> CopycatServer[Any]:
+    async def bootstrap(self) -> CopycatServer[Any]:
         """The first member, which leads."""
         return await (await self.new("a")).bootstrap()
 
@@ -76,8 +76,8 @@ class Growing:
 
     @property
     def leader(self) -> CopycatServer[Any]:
-        (found,) = [one for one in self.servers.values() if one.state is ServerState.LEADER]
-        return found
+        (leader,) = [one for one in self.servers.values() if one.state is ServerState.LEADER]
+        return leader
 
 
 def growing(path: Path, test: Callable[[Growing], Any]) -> None:
@@ -92,7 +92,7 @@ def growing(path: Path, test: Callable[[Growing], Any]) -> None:
 
 def test_members_join_as_each_type_and_every_member_hears_of_it(tmp_path: Path) -> None:
     async def test(cluster: Growing) -> None:
-        a = await cluster.found()
+        a = await cluster.bootstrap()
         async with a.client() as client:
             await client.submit_many(Book.add(n) for n in range(50))
             b = await cluster.join("b")
@@ -120,7 +120,7 @@ def test_members_join_as_each_type_and_every_member_hears_of_it(tmp_path: Path) 
 
 def test_any_member_changes_any_member(tmp_path: Path) -> None:
     async def test(cluster: Growing) -> None:
-        a = await cluster.found()
+        a = await cluster.bootstrap()
         b = await cluster.join("b")
         c = await cluster.join("c", type="reserve")
         heard: list[MemberType] = []
@@ -151,7 +151,7 @@ def test_any_member_changes_any_member(tmp_path: Path) -> None:
 
 def test_a_stale_member_object_changes_nothing(tmp_path: Path) -> None:
     async def test(cluster: Growing) -> None:
-        a = await cluster.found()
+        a = await cluster.bootstrap()
         b = await cluster.join("b", type="passive")
         old = a.cluster.members[str(b.address)]
         c = await cluster.join("c", type="reserve")
@@ -166,7 +166,7 @@ def test_a_stale_member_object_changes_nothing(tmp_path: Path) -> None:
 
 def test_what_is_stored_wins_at_a_restart_of_all(tmp_path: Path) -> None:
     async def test(cluster: Growing) -> None:
-        a = await cluster.found()
+        a = await cluster.bootstrap()
         async with a.client() as client:
             await client.submit(Book.add(7))
         await cluster.join("b")
@@ -198,7 +198,7 @@ def test_what_is_stored_wins_at_a_restart_of_all(tmp_path: Path) -> None:
 def test_a_member_leaves(tmp_path: Path, loop: str) -> None:
     async def test(cluster: Growing) -> None:
         cluster.loop = loop
-        a = await cluster.found()
+        a = await cluster.bootstrap()
         b = await cluster.join("b")
         await a.leave()
         assert not a.is_running
@@ -213,7 +213,7 @@ def test_the_command_works_over_the_network(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def test(cluster: Growing) -> None:
-        a = await cluster.found()
+        a = await cluster.bootstrap()
         b = await cluster.join("b", type="passive")
         c = await (await cluster.new("c")).join(str(a.address), type="inactive")
         assert c.state is ServerState.INACTIVE
@@ -235,8 +235,8 @@ def test_the_command_works_over_the_network(
         finally:
             connection.close()
         document = json.loads(capsys.readouterr().out)
-        found = {one["address"]: (one["type"], one["role"]) for one in document["members"]}
-        assert found == {
+        members = {one["address"]: (one["type"], one["role"]) for one in document["members"]}
+        assert members == {
             str(b.address): ("active", "leader"),
             str(c.address): ("active", "follower"),
         }
@@ -246,7 +246,7 @@ def test_the_command_works_over_the_network(
 
 def test_elections_and_links_are_heard_by_members_without_a_vote(tmp_path: Path) -> None:
     async def test(cluster: Growing) -> None:
-        a = await cluster.found()
+        a = await cluster.bootstrap()
         b = await cluster.join("b")
         d = await cluster.join("d", type="reserve")
         leaders: list[str] = []
@@ -266,7 +266,7 @@ def test_elections_and_links_are_heard_by_members_without_a_vote(tmp_path: Path)
 
 def test_a_server_that_was_removed_starts_and_waits(tmp_path: Path) -> None:
     async def test(cluster: Growing) -> None:
-        a = await cluster.found()
+        a = await cluster.bootstrap()
         b = await cluster.join("b", type="passive")
         await b.leave()
         again = await cluster.new("b", str(b.address))

@@ -85,12 +85,12 @@ class Raw:
 
     async def read(self, count: int, piece: int = 65536) -> list[ServerMessage]:
         """So many messages, `piece` bytes at a time."""
-        found: list[ServerMessage] = []
-        while len(found) < count:
+        messages: list[ServerMessage] = []
+        while len(messages) < count:
             data = await self.reader.read(piece)
             assert data, "the server closed the connection"
-            found += [decode_server(frame) for frame in self._frames.feed(data)]
-        return found
+            messages += [decode_server(frame) for frame in self._frames.feed(data)]
+        return messages
 
     async def closed(self) -> None:
         """Read until the server has closed the connection."""
@@ -159,13 +159,13 @@ def test_a_client_that_reads_slowly_but_steadily_is_served(tmp_path: Path) -> No
             raw = await Raw.open(address)
             for number in range(1, 21):
                 raw.look(number, MIB // 4)
-            found: list[ServerMessage] = []
+            messages: list[ServerMessage] = []
             ends = asyncio.get_running_loop().time() + 4.0
-            while asyncio.get_running_loop().time() < ends and len(found) < 19:
-                found += await raw.read(1, piece=16384)
+            while asyncio.get_running_loop().time() < ends and len(messages) < 19:
+                messages += await raw.read(1, piece=16384)
                 await asyncio.sleep(0.2)
-            found += await raw.read(20 - len(found))
-            answered = [m.request for m in found if isinstance(m, QueryResult)]
+            messages += await raw.read(20 - len(messages))
+            answered = [m.request for m in messages if isinstance(m, QueryResult)]
             assert answered == list(range(1, 21))
             raw.writer.close()
 
@@ -184,13 +184,13 @@ def test_results_that_a_lost_connection_left_arrive_on_the_next(tmp_path: Path) 
             second = await Raw.open(address, client_id="another")
             second.send(KeepAlive(2, first.session, 0))
             second.writer.write(burst)
-            found: list[int] = []
-            while len(found) < 40:
+            sequences: list[int] = []
+            while len(sequences) < 40:
                 for message in await second.read(1):
                     if isinstance(message, Results):
                         start = message.first_sequence
-                        found += range(start, start + message.count)
-            assert found == list(range(1, 41))
+                        sequences += range(start, start + message.count)
+            assert sequences == list(range(1, 41))
             second.writer.close()
 
     run(scenario)

@@ -45,10 +45,10 @@ def test_a_job_is_done_when_there_is_what_it_needs() -> None:
     async def scenario(box: Mailbox) -> None:
         failed: list[Any] = []
         worker = Worker("w", box, failed.append, retries=True)
-        found: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        result: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         job = Job(3)
-        worker.run(job, found.set_result)
-        assert await found == "done"
+        worker.run(job, result.set_result)
+        assert await result == "done"
         assert (job.runs, failed) == (4, [])
         assert await worker.close(5.0)
 
@@ -95,19 +95,19 @@ def test_jobs_wait_for_a_thread(threads: int, monkeypatch: pytest.MonkeyPatch) -
 
     async def scenario(box: Mailbox) -> None:
         monkeypatch.setattr(threading.Thread, "start", refused)
-        found: list[str] = []
+        results: list[str] = []
         all_done = asyncio.Event()
-        worker = Worker("w", box, found.append, threads=threads)
+        worker = Worker("w", box, results.append, threads=threads)
 
         def done(result: str) -> None:
-            found.append(result)
-            if len(found) == 4:
+            results.append(result)
+            if len(results) == 4:
                 all_done.set()
 
         for _ in range(4):
             worker.run(Job(0), done)
         await all_done.wait()
-        assert found == ["done"] * 4
+        assert results == ["done"] * 4
         assert await worker.close(5.0)
 
     in_loop(scenario)

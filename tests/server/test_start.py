@@ -99,7 +99,7 @@ def test_a_member_that_waits_says_for_whom(
                 await starting
             assert not member.is_running
         async with server(tmp_path / "one", address) as member:
-            assert not member.is_running, "a cancelled start let go of everything"
+            assert not member.is_running, "a cancelled start released everything"
 
     with caplog.at_level(logging.INFO, "copycat.server"):
         run(scenario)
@@ -124,11 +124,11 @@ def test_a_server_can_be_started_again_and_stopped_twice(tmp_path: Path) -> None
     run(scenario)
 
 
-# ---- the loop goes on while a start reads the disk --------------------------------------
+# ---- the loop continues while a start reads the disk ------------------------------------
 
 
 class SlowDisk:
-    """`MemberDirectory.open` that waits to be let go on."""
+    """`MemberDirectory.open` that waits until the test lets it continue."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.is_reached = threading.Event()
@@ -198,7 +198,7 @@ def test_a_start_that_is_given_up_while_it_reads_lets_go_of_everything(
 def test_c9_a_save_that_hangs_over_the_end_keeps_the_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It writes its vote whenever the disk goes on: over that of whoever came next."""
+    """It writes its vote whenever the disk continues: over that of whoever came next."""
     monkeypatch.setattr(node, "CLOSE_S", 0.05)
     go_on = threading.Event()
 

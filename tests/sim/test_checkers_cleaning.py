@@ -38,7 +38,7 @@ class Known:
     def acknowledged_index(self) -> int:
         return self.last_acknowledged
 
-    def is_held(self, index: int) -> bool:
+    def needs_snapshot(self, index: int) -> bool:
         return index in self.in_use
 
     def key_writes(self) -> Mapping[Hashable, Sequence[Write]]:
@@ -119,7 +119,7 @@ class Three:
         gap_indexes = dict.fromkeys([*self.disk_model.gaps.since, *indexes], valid_from)
         return self.disk_model.installed(FakeLog(gap_indexes), frozen)
 
-    def found(self, *gap_indexes: int, valid_from: int = LAST, last: int = LAST) -> None:
+    def recover(self, *gap_indexes: int, valid_from: int = LAST, last: int = LAST) -> None:
         """A crash; what recovery finds."""
         self.disk_model.crashed()
         remaining = [frame for frame in frames(1, last + 1) if frame[0] not in gap_indexes]
@@ -136,7 +136,7 @@ def three() -> Iterator[Three]:
     assert made.disk_model.entries == made.disk_model.history.committed, "whole, whatever is a gap"
 
 
-# ---- what may go ------------------------------------------------------------------------
+# ---- what may be deleted ------------------------------------------------------------------------
 
 
 def test_what_the_machine_released_goes(three: Three) -> None:
@@ -175,7 +175,7 @@ def test_i23_an_entry_that_the_machine_needs(three: Three) -> None:
 
 
 def test_i23_releases_of_an_earlier_process_do_not_count(three: Three) -> None:
-    three.found()
+    three.recover()
     three.disk_model.last_applied = lambda: LAST
     with fires("I23", "still needs"):
         three.drop(3)
@@ -237,7 +237,7 @@ def test_an_earlier_deletion_that_is_there_is_enough(three: Three) -> None:
 
 def test_what_every_snapshot_covers_is_not_replayed(three: Three) -> None:
     """Seed 5192: releases are not kept across a restart, so what a snapshot covers may stay in a
-    log from which what deleted it went."""
+    log from which the deletion was deleted."""
     three.known.writes = {"k": [Write(3, False), Write(6, True)]}
     three.disk_model.published(EntryId(1, 6))
     assert three.drop(6) == 1
@@ -354,51 +354,51 @@ def test_f16_an_install_that_was_not_synced_is_there_or_not() -> None:
         three.disk_model.released(8, [(ANY, [3, 4])])
         three.drop(3)
         three.drop(4)
-        three.found(*gap_indexes)
+        three.recover(*gap_indexes)
         assert set(three.disk_model.gaps.since) == set(gap_indexes)
 
 
 def test_i24_a_part_of_an_install(three: Three) -> None:
     three.drop(3, 4)
     with fires("I24", "neither the old segments nor the new"):
-        three.found(3)
+        three.recover(3)
 
 
 def test_i24_an_install_that_was_synced_is_undone(three: Three) -> None:
     three.drop(3)
     three.disk_model.gaps.durable = 1
     with fires("I24", "neither the old segments nor the new"):
-        three.found()
+        three.recover()
 
 
 def test_i24_a_gap_that_no_install_made(three: Three) -> None:
     with fires("I24", "neither the old segments nor the new"):
-        three.found(3)
+        three.recover(3)
 
 
 def test_an_install_that_could_not_be_read_is_judged_when_it_is_found(three: Three) -> None:
     three.disk_model.installing(three.freeze())
-    three.found(3, 4)
+    three.recover(3, 4)
     assert set(three.disk_model.gaps.since) == {3, 4}
 
 
 def test_i23_what_could_not_be_read_is_no_excuse(three: Three) -> None:
     three.disk_model.installing(three.freeze())
     with fires("I23", "still needs"):
-        three.found(3, 7)
+        three.recover(3, 7)
 
 
 def test_i24_a_part_of_what_could_not_be_read(three: Three) -> None:
     three.drop(3)
     three.disk_model.installing(three.freeze())
     with fires("I24", "a part of an install"):
-        three.found(4)
+        three.recover(4)
 
 
 def test_i23_above_what_was_proven_only_gaps_that_somebody_made(three: Three) -> None:
     three.disk_model.durable = 2
     with fires("I23", "nobody made"):
-        three.found(3)
+        three.recover(3)
 
 
 def test_a_log_that_begins_anew_has_no_gaps_and_the_old_one_its_own(three: Three) -> None:

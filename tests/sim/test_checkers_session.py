@@ -273,12 +273,12 @@ def test_c21_the_acknowledged_index_is_what_the_log_says(sessions: Sessions) -> 
 def test_c19_what_a_session_stands_on_is_held(sessions: Sessions) -> None:
     first = sessions.command(1, 2)
     sessions.apply()
-    held = [index for index in range(1, first + 2) if sessions.checker.is_held(index)]
-    assert held == [1, first + 1], "the register and the newest command"
+    indexes = [index for index in range(1, first + 2) if sessions.checker.needs_snapshot(index)]
+    assert indexes == [1, first + 1], "the register and the newest command"
     ended = sessions.entry(EntryKind.CLOSE)
     sessions.apply(SessionEnded(1, False, ended))
-    assert not sessions.checker.is_held(first + 1)
-    assert sessions.checker.is_held(ended)
+    assert not sessions.checker.needs_snapshot(first + 1)
+    assert sessions.checker.needs_snapshot(ended)
 
 
 def test_i17_over_a_cleaned_log_cached_replies_are_sent_again_as_they_were(

@@ -204,3 +204,34 @@ def test_the_reference_lets_a_register_expire_before_the_entry_that_brings_the_t
     assert model.read(3, "get", 0) is None
     assert model.apply(3, "delete", 0, (), 121) is None
     assert [one[:2] for one in model.writes[0]] == [(1, False), (2, False), (1, True), (3, True)]
+
+
+def crowd(count: int, *, is_lent: bool) -> list[Operation]:
+    """Commands of five sessions, all of them under way at once, as a log applied them.
+
+    is_lent: every fourth is a lend whose value expires before the next command.
+    """
+    random, value, numbers = SimRandom(31), None, [0] * 5
+    history = []
+    for index in range(1, count + 1):
+        session, written = random.below(5), random.below(3)
+        numbers[session] += 1
+        kind = "lend" if is_lent and index % 4 == 0 else "put"
+        one = op("abcde"[session], numbers[session], kind, written, time=(0, 9), index=index)
+        one.result = value
+        history.append(one)
+        value = None if kind == "lend" else written
+    return history
+
+
+@pytest.mark.parametrize("is_lent", [False, True])
+def test_an_order_that_the_log_names_is_found_without_a_detour(is_lent: bool) -> None:
+    history = crowd(200, is_lent=is_lent)
+    assert check_linearizable(history, states_max=3 * len(history))
+
+
+def test_an_index_alone_lets_nothing_pass() -> None:
+    history = crowd(30, is_lent=True)
+    history[20].result = 99
+    with pytest.raises(InvariantError, match="linear"):
+        check_linearizable(history, states_max=1 << 62)

@@ -2,7 +2,7 @@
 
 What a seed draws changes when the simulator learns something new, so each case stands for the
 situation it was found in; what it showed is also held by a test beside the code that was wrong.
-`regressions.json` has them: seed, found, options.
+`regressions.json` has them: seed, bug, options.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from copycat.sim.runner import run_seed
 
 class Case(msgspec.Struct):
     seed: int
-    found: str
+    bug: str
     options: SeedOptions
 
 
@@ -30,5 +30,5 @@ CASES = msgspec.json.decode(
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case.seed))
 def test_what_once_failed_holds(case: Case) -> None:
-    assert case.found
+    assert case.bug
     assert run_seed(case.seed, case.options).seed == case.seed

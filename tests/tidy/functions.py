@@ -32,12 +32,12 @@ def functions(name: str, text: str) -> list[Function]:
     """Every function of the file `name`, in the order in which they begin."""
     suffix = name[name.rindex(".") :]
     if suffix in {".py", ".pyi"}:
-        found = list(_python(ast.parse(text), ""))
+        definitions = list(_python(ast.parse(text), ""))
     elif suffix in {".pyx", ".pxd", ".pxi"}:
-        found = _cython(text)
+        definitions = _cython(text)
     else:
-        found = _cpp(text)
-    return sorted(found, key=lambda one: (one.first, -one.last))
+        definitions = _cpp(text)
+    return sorted(definitions, key=lambda one: (one.first, -one.last))
 
 
 def code_lines(name: str, text: str) -> int:
@@ -72,7 +72,7 @@ def _python(node: ast.AST, outer: str) -> Iterator[Function]:
 def _cython(text: str) -> list[Function]:
     """A function ends where indentation returns to its own; blank lines do not count."""
     lines = text.splitlines()
-    found: list[Function] = []
+    definitions: list[Function] = []
     for start, line in enumerate(lines):
         match = _CYTHON_FUNCTION.match(line)
         if match is None:
@@ -86,15 +86,15 @@ def _cython(text: str) -> list[Function]:
             if open_parentheses:
                 open_parentheses += text_here.count("(") - text_here.count(")")
             last = number if text_here else last
-        found.append(Function(line.strip(), start + 1, last + 1))
-    return found
+        definitions.append(Function(line.strip(), start + 1, last + 1))
+    return definitions
 
 
 def _cpp(text: str) -> list[Function]:
     """Outermost brace blocks that follow a parameter list: roughly every function body."""
     text = _CPP_NOISE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
     text = re.sub(r"^[ \t]*#[^\n]*", "", text, flags=re.MULTILINE)
-    found: list[Function] = []
+    definitions: list[Function] = []
     stack: list[tuple[bool, int, str]] = []  # (is a function, first line, head)
     begin = 0
     for position, character in enumerate(text):
@@ -108,7 +108,7 @@ def _cpp(text: str) -> list[Function]:
             is_function, first, head = stack.pop()
             if is_function:
                 last = text.count("\n", 0, position) + 1
-                found.append(Function(head.split("(")[0].split()[-1], first, last))
+                definitions.append(Function(head.split("(")[0].split()[-1], first, last))
         if character in "{};":
             begin = position + 1
-    return found
+    return definitions

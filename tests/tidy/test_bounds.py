@@ -20,16 +20,16 @@ _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 def rows() -> list[tuple[str, str, str]]:
     """(bound, module, name) of every row with a place in the code."""
     text = (ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")
-    found = [match for line in text.splitlines() if (match := _ROW.match(line))]
-    return [(row["bound"], row["file"].replace("/", "."), row["name"]) for row in found]
+    matches = [match for line in text.splitlines() if (match := _ROW.match(line))]
+    return [(row["bound"], row["file"].replace("/", "."), row["name"]) for row in matches]
 
 
 def value_of(module: str, name: str) -> object:
     owner, _, field = name.partition(".")
-    found = getattr(importlib.import_module(f"copycat.{module}"), owner)
+    value = getattr(importlib.import_module(f"copycat.{module}"), owner)
     if not field:
-        return found
-    return next(each.default for each in msgspec.structs.fields(found) if each.name == field)
+        return value
+    return next(each.default for each in msgspec.structs.fields(value) if each.name == field)
 
 
 @pytest.mark.parametrize(("bound", "module", "name"), rows())

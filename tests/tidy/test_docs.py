@@ -24,21 +24,21 @@ _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 def names_in_python(text: str) -> set[str]:
     """`f`, `Class`, `Class.method` and `Class.attribute` of a Python file or stub."""
-    found: set[str] = set()
+    names: set[str] = set()
 
     def visit(body: list[ast.stmt], prefix: str) -> None:
         for node in body:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                found.add(prefix + node.name)
+                names.add(prefix + node.name)
             elif isinstance(node, ast.ClassDef):
-                found.add(prefix + node.name)
+                names.add(prefix + node.name)
                 visit(node.body, f"{prefix}{node.name}.")
             elif isinstance(node, ast.Assign | ast.AnnAssign):
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                found.update(prefix + one.id for one in targets if isinstance(one, ast.Name))
+                names.update(prefix + one.id for one in targets if isinstance(one, ast.Name))
 
     visit(ast.parse(text).body, "")
-    return found
+    return names
 
 
 def has_name(path: str, text: str, name: str) -> bool:
@@ -57,14 +57,14 @@ def has_name(path: str, text: str, name: str) -> bool:
 
 def missing_hops(text: str, root: Path = ROOT) -> list[str]:
     """Hops of a document that lead nowhere."""
-    found: list[str] = []
+    problems: list[str] = []
     for file, name in _HOP.findall(text):
         path = root / file
         if not path.is_file():
-            found.append(f"{file}: no such file")
+            problems.append(f"{file}: no such file")
         elif not has_name(file, path.read_text(encoding="utf-8"), name):
-            found.append(f"{file}: has no {name}")
-    return found
+            problems.append(f"{file}: has no {name}")
+    return problems
 
 
 def missing_paths(text: str, root: Path = ROOT) -> list[str]:
@@ -81,17 +81,17 @@ def slugs(text: str) -> set[str]:
 
 def broken_links(name: str, text: str, root: Path = ROOT) -> list[str]:
     """Relative links of a document whose file or heading is not there."""
-    found: list[str] = []
+    problems: list[str] = []
     for target in _LINK.findall(_FENCE.sub("", text)):
         if "://" in target:
             continue
         file, _, anchor = target.partition("#")
         path = (root / name).parent / file if file else root / name
         if not path.exists():
-            found.append(f"{name}: {target}: no such file")
+            problems.append(f"{name}: {target}: no such file")
         elif anchor and anchor not in slugs(path.read_text(encoding="utf-8")):
-            found.append(f"{name}: {target}: no such heading")
-    return found
+            problems.append(f"{name}: {target}: no such heading")
+    return problems
 
 
 def make_targets(makefile: str) -> set[str]:
@@ -120,17 +120,17 @@ def test_every_hop_of_the_architecture_leads_somewhere() -> None:
 
 
 def test_every_hop_and_path_of_the_documents_is_there() -> None:
-    found = [
+    problems = [
         f"{name}: {problem}"
         for name, text in documents()
         for problem in [*missing_hops(text), *missing_paths(text)]
     ]
-    assert not found, "\n".join(found)
+    assert not problems, "\n".join(problems)
 
 
 def test_links_resolve() -> None:
-    found = [problem for name, text in documents() for problem in broken_links(name, text)]
-    assert not found, "\n".join(found)
+    problems = [problem for name, text in documents() for problem in broken_links(name, text)]
+    assert not problems, "\n".join(problems)
 
 
 def test_every_document_has_one_title() -> None:

@@ -36,18 +36,18 @@ def undeclared(path: Path) -> list[str]:
 
 
 def test_every_field_that_an_error_is_raised_with_is_declared() -> None:
-    found = [line for path in (ROOT / "copycat").rglob("*.py") for line in undeclared(path)]
-    assert not found, "\n".join(found)
+    problems = [line for path in (ROOT / "copycat").rglob("*.py") for line in undeclared(path)]
+    assert not problems, "\n".join(problems)
 
 
 def test_no_code_guesses_what_an_error_has() -> None:
-    found = [
+    problems = [
         f"{path.relative_to(ROOT)}: {line.strip()}"
         for path in (ROOT / "copycat").rglob("*.py")
         for line in path.read_text().splitlines()
         if "getattr(error" in line or "getattr(cause" in line
     ]
-    assert not found, "\n".join(found)
+    assert not problems, "\n".join(problems)
 
 
 def test_a_field_that_is_not_declared_is_refused() -> None:

@@ -42,7 +42,7 @@ def test_dir_shows_nothing_else() -> None:
 
 
 def test_every_module_lists_its_names() -> None:
-    found = [
+    modules = [
         name
         for name, text in sources(".py", rooms=("copycat",))
         if name.startswith("copycat/")
@@ -50,7 +50,7 @@ def test_every_module_lists_its_names() -> None:
         and not name.endswith("__main__.py")
         and not lists_its_names(text)
     ]
-    assert not found, f"no __all__ in {found}"
+    assert not modules, f"no __all__ in {modules}"
 
 
 def test_the_names_check_fires() -> None:

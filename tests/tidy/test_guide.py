@@ -18,14 +18,14 @@ _PROGRAM = re.compile(
 
 def programs(text: str) -> list[tuple[str, str]]:
     """(program, what it prints) of a document; a program without such a block prints nothing."""
-    return [(found["program"], found["output"] or "") for found in _PROGRAM.finditer(text)]
+    return [(match["program"], match["output"] or "") for match in _PROGRAM.finditer(text)]
 
 
 GUIDE = [
-    pytest.param(*found, id=f"{name}-{number}")
+    pytest.param(*program, id=f"{name}-{number}")
     for name, text in documents()
     if name.startswith("docs/guide/")
-    for number, found in enumerate(programs(text))
+    for number, program in enumerate(programs(text))
 ]
 
 

@@ -38,13 +38,13 @@ def lint(root: Path) -> subprocess.CompletedProcess[str]:
 
 def imports_of(text: str) -> set[str]:
     """Every module that a Python file imports, wherever the statement stands."""
-    found: set[str] = set()
+    modules: set[str] = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
+            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return modules
 
 
 def knows_the_extension(name: str, text: str) -> bool:
@@ -96,21 +96,21 @@ def test_the_import_check_fires(tmp_path: Path, file: str, line: str) -> None:
 
 
 def test_only_storage_and_the_logs_above_know_the_extension() -> None:
-    found = [
+    problems = [
         name
         for name, text in sources(".py", rooms=("copycat",))
         if knows_the_extension(name, text)
     ]
-    assert not found
+    assert not problems
 
 
 def test_no_room_goes_by_the_front_door() -> None:
-    found = [
+    problems = [
         name
         for name, text in sources(".py", rooms=("copycat",))
         if goes_by_the_front_door(name, text)
     ]
-    assert not found
+    assert not problems
 
 
 def test_the_extension_knows_the_floor_only() -> None:

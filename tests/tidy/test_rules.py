@@ -71,11 +71,11 @@ def rules_in(name: str, text: str) -> set[str]:
     What is no prose may well hold a name such as the A1 of a test's data. A number stands in the
     name of a test or of its file too, in small letters.
     """
-    found = {letter + number for letter, number in _RULE.findall(text) if letter in FAMILIES}
-    found |= {letter + number for letter, number in _RULE.findall(prose_of(name, text))}
+    rules = {letter + number for letter, number in _RULE.findall(text) if letter in FAMILIES}
+    rules |= {letter + number for letter, number in _RULE.findall(prose_of(name, text))}
     for word in _IN_NAME.findall(f"{name}\n{text}"):
-        found |= {one.upper() for one in _FAMILY_IN_NAME.findall(word)}
-    return found - PERCENTILES
+        rules |= {one.upper() for one in _FAMILY_IN_NAME.findall(word)}
+    return rules - PERCENTILES
 
 
 def without_entry(page: str, texts: Iterable[tuple[str, str]]) -> list[str]:
@@ -94,50 +94,50 @@ def without_use(page: str, texts: Iterable[tuple[str, str]]) -> list[str]:
 
 def wrong_entries(page: str, root: Path = ROOT) -> list[str]:
     """Entries that lack a part, or name a function, a test or a file that is not there."""
-    found: list[str] = []
+    problems: list[str] = []
     for rule, body in entries(page):
         lines = body.strip().split("\n")
         parts = {part: [line for line in lines if line.startswith(part)] for part in PARTS}
-        found += [f"{rule}: no {part.strip()}" for part in PARTS if len(parts[part]) != 1]
+        problems += [f"{rule}: no {part.strip()}" for part in PARTS if len(parts[part]) != 1]
         if not lines[0] or lines[0].startswith(PARTS):
-            found.append(f"{rule}: no rule")
+            problems.append(f"{rule}: no rule")
         asserted, shown = " ".join(parts["Asserted: "]), " ".join(parts["Shown: "])
         if ":" not in asserted.removeprefix("Asserted: "):
-            found.append(f"{rule}: asserted nowhere")
-        found += [f"{rule}: {hop}" for hop in missing_hops(asserted, root)]
+            problems.append(f"{rule}: asserted nowhere")
+        problems += [f"{rule}: {hop}" for hop in missing_hops(asserted, root)]
         tests, others = _TEST.findall(shown), _SHOWING_FILE.findall(shown)
         if not tests and not others:
-            found.append(f"{rule}: shown nowhere")
-        found += [
+            problems.append(f"{rule}: shown nowhere")
+        problems += [
             f"{rule}: {file}: no such file" for file in others if not (root / file).is_file()
         ]
-        found += [f"{rule}: {problem}" for problem in missing_tests(tests, root)]
-    return found
+        problems += [f"{rule}: {problem}" for problem in missing_tests(tests, root)]
+    return problems
 
 
 def out_of_place(page: str) -> list[str]:
     """Entries of another family, beyond its end, or that do not stand behind the one before."""
-    found: list[str] = []
+    rules: list[str] = []
     before = ("", 0)
     for rule, _ in entries(page):
         place = (rule[0], int(rule[1:]))
         is_known = 1 <= place[1] <= FAMILIES.get(place[0], 0)
         if not is_known or (before[0] == place[0] and place <= before):
-            found.append(rule)
+            rules.append(rule)
         before = place
-    return found
+    return rules
 
 
 def missing_tests(tests: Iterable[tuple[str, str]], root: Path = ROOT) -> list[str]:
     """Of (file, test), those that are not there."""
-    found: list[str] = []
+    problems: list[str] = []
     for file, test in tests:
         path = root / file
         if not path.is_file():
-            found.append(f"{file}: no such file")
+            problems.append(f"{file}: no such file")
         elif not re.search(rf"def {test}\(", path.read_text(encoding="utf-8")):
-            found.append(f"{file}: has no {test}")
-    return found
+            problems.append(f"{file}: has no {test}")
+    return problems
 
 
 def citations_of_nothing(name: str, text: str, known: set[str]) -> list[str]:
@@ -168,8 +168,8 @@ def page() -> str:
 
 
 def test_every_rule_that_is_used_has_an_entry() -> None:
-    found = without_entry(page(), files())
-    assert not found, "\n".join(found)
+    problems = without_entry(page(), files())
+    assert not problems, "\n".join(problems)
 
 
 def test_every_entry_is_used() -> None:
@@ -177,8 +177,8 @@ def test_every_entry_is_used() -> None:
 
 
 def test_every_entry_is_whole_and_names_what_is_there() -> None:
-    found = wrong_entries(page())
-    assert not found, "\n".join(found)
+    problems = wrong_entries(page())
+    assert not problems, "\n".join(problems)
 
 
 def test_entries_stand_in_order_and_once_and_are_of_three_families() -> None:
@@ -188,19 +188,19 @@ def test_entries_stand_in_order_and_once_and_are_of_three_families() -> None:
 
 def test_prose_cites_only_files_of_the_tree() -> None:
     known = citable(tree_of_files())
-    found = [
+    problems = [
         problem
         for name, text in sources()
         if name != SELF
         for problem in citations_of_nothing(name, text, known)
     ]
-    found += [
+    problems += [
         problem
         for name, text in documents()
         if name not in APART
         for problem in papers_of_nothing(name, text, known)
     ]
-    assert not found, "\n".join(found)
+    assert not problems, "\n".join(problems)
 
 
 EXAMPLE = """# A page

@@ -16,25 +16,25 @@ LINE_COLUMNS_MAX = 99
 def oversized(name: str, text: str) -> list[str]:
     """What in this file is longer than the house allows, one sentence each."""
     lines = text.splitlines()
-    found: list[str] = []
+    problems: list[str] = []
     if (count := code_lines(name, text)) > CODE_LINES_MAX:
-        found.append(f"{name}: {count} lines of code, at most {CODE_LINES_MAX}")
-    found += [
+        problems.append(f"{name}: {count} lines of code, at most {CODE_LINES_MAX}")
+    problems += [
         f"{name}:{number}: {len(line)} columns, at most {LINE_COLUMNS_MAX}"
         for number, line in enumerate(lines, 1)
         if len(line) > LINE_COLUMNS_MAX
     ]
-    found += [
+    problems += [
         f"{name}:{first}: {function} has {length} lines, at most {FUNCTION_LINES_MAX}"
         for function, first, last in functions(name, text)
         if (length := last - first + 1) > FUNCTION_LINES_MAX
     ]
-    return found
+    return problems
 
 
 def test_files_functions_and_lines_keep_their_size() -> None:
-    found = [problem for name, text in sources() for problem in oversized(name, text)]
-    assert not found, "\n".join(found)
+    problems = [problem for name, text in sources() for problem in oversized(name, text)]
+    assert not problems, "\n".join(problems)
 
 
 def test_the_size_check_fires() -> None:

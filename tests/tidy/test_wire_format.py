@@ -39,12 +39,12 @@ class Section(NamedTuple):
 
 
 def sections(text: str) -> dict[str, Section]:
-    found: dict[str, Section] = {}
+    by_name: dict[str, Section] = {}
     for name, number, words in _SECTION.findall(text):
         hop = _CLASS.search(words)
         rows = [(field, kind) for field, kind, _ in _ROW.findall(words)]
-        found[name] = Section(name, int(number), hop[1] if hop else "", rows, words)
-    return found
+        by_name[name] = Section(name, int(number), hop[1] if hop else "", rows, words)
+    return by_name
 
 
 def message_classes() -> set[type[msgspec.Struct]]:

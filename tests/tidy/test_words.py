@@ -39,24 +39,24 @@ BANNED: list[tuple[str, str, tuple[str, ...]]] = [
 
 def banned(name: str, text: str) -> list[str]:
     """Every banned word of this file, with its line and the reason."""
-    found: list[str] = []
+    problems: list[str] = []
     for pattern, reason, rooms in BANNED:
         if not name.startswith(rooms):
             continue
         for match in re.finditer(pattern, text, re.MULTILINE):
             line = text.count("\n", 0, match.start()) + 1
-            found.append(f"{name}:{line}: {match[0].strip()!r}: {reason}")
-    return found
+            problems.append(f"{name}:{line}: {match[0].strip()!r}: {reason}")
+    return problems
 
 
 def test_no_banned_words_or_habits() -> None:
-    found = [
+    problems = [
         problem
         for name, text in sources()
         if name != "tests/tidy/test_words.py"
         for problem in banned(name, text)
     ]
-    assert not found, "\n".join(found)
+    assert not problems, "\n".join(problems)
 
 
 @pytest.mark.parametrize(
@@ -110,13 +110,13 @@ _SAMPLE = banned_words(
 
 
 def test_no_banned_word_of_the_house_rules_is_used() -> None:
-    found = [
+    problems = [
         problem
         for name, text in [*sources(), *documents()]
         if name not in {"STYLE.md", "tests/tidy/test_words.py"}
         for problem in uses(TABLE, name, text)
     ]
-    assert not found, "\n".join(found)
+    assert not problems, "\n".join(problems)
 
 
 def test_the_table_is_read() -> None:
@@ -140,8 +140,8 @@ def test_the_table_is_read() -> None:
     ],
 )
 def test_the_check_of_the_table_fires(name: str, text: str, words: list[str] | None) -> None:
-    found = sorted(one.split("`")[1] for one in uses(_SAMPLE, name, text))
-    assert found == (words or ["door", "doors", "weak"])
+    hits = sorted(one.split("`")[1] for one in uses(_SAMPLE, name, text))
+    assert hits == (words or ["door", "doors", "weak"])
 
 
 @pytest.mark.parametrize(

@@ -59,28 +59,28 @@ def names_in(name: str, text: str) -> list[Text]:
             for token in _tokens(text)
             if token.type == tokenize.NAME and not keyword.iskeyword(token.string)
         ]
-    return [Text(line, found["name"]) for line, found in _matches(name, text) if found["name"]]
+    return [Text(line, match["name"]) for line, match in _matches(name, text) if match["name"]]
 
 
 def prose_in(name: str, text: str) -> list[Text]:
     """Comments and docstrings of a source file; of a document, everything but its programs."""
     if name.endswith(".md"):
-        plain = _PROGRAM.sub(lambda found: "\n" * found[0].count("\n"), text)
+        plain = _PROGRAM.sub(lambda match: "\n" * match[0].count("\n"), text)
         return [Text(number, line) for number, line in enumerate(plain.splitlines(), 1)]
     if name.endswith((".py", ".pyi")):
         return list(_prose_of_python(text))
     return [
-        Text(line, found["line"] or found["block"])
-        for line, found in _matches(name, text)
-        if found["line"] or found["block"]
+        Text(line, match["line"] or match["block"])
+        for line, match in _matches(name, text)
+        if match["line"] or match["block"]
     ]
 
 
 def uses(words: list[BannedWord], name: str, text: str) -> list[str]:
     """Where a file uses banned words, with what to say instead."""
-    found: list[str] = []
+    problems: list[str] = []
     if not re.search("|".join(one.word for one in words), text, re.IGNORECASE):
-        return found  # most files: reading them word by word takes seconds
+        return problems  # most files: reading them word by word takes seconds
     everywhere = {one.word: one for one in words if one.scope == "everywhere"}
     parts = {one.word: one for one in words if one.scope != "whole names"}
     whole = {one.word: one for one in words}
@@ -90,11 +90,13 @@ def uses(words: list[BannedWord], name: str, text: str) -> list[str]:
             hits = {part.lower() for part in _PART.findall(identifier)} & parts.keys()
             if bare in whole:
                 hits.add(bare)
-            found += [f"{name}:{line}: {identifier}: {_say(whole[word])}" for word in sorted(hits)]
+            problems += [
+                f"{name}:{line}: {identifier}: {_say(whole[word])}" for word in sorted(hits)
+            ]
     for line, prose in prose_in(name, text):
         for word in sorted(set(re.findall(r"[a-z]+", prose.lower())) & everywhere.keys()):
-            found.append(f"{name}:{line}: {word!r} in prose: {_say(everywhere[word])}")
-    return found
+            problems.append(f"{name}:{line}: {word!r} in prose: {_say(everywhere[word])}")
+    return problems
 
 
 def _say(word: BannedWord) -> str:
@@ -122,5 +124,5 @@ def _prose_of_python(text: str) -> Iterator[Text]:
 
 def _matches(name: str, text: str) -> Iterator[tuple[int, re.Match[str]]]:
     pattern = _CODE_OF_CYTHON if name.endswith((".pyx", ".pxi", ".pxd")) else _CODE_OF_C
-    for found in pattern.finditer(text):
-        yield text.count("\n", 0, found.start()) + 1, found
+    for match in pattern.finditer(text):
+        yield text.count("\n", 0, match.start()) + 1, match

@@ -157,7 +157,7 @@ def _type_in(view: ClusterView, address: str) -> MemberType:
 
 async def _transfer(membership: Membership, options: ClusterOptions) -> int:
     if len(options.addresses) > 1:
-        raise ConfigurationError("leadership goes to one member: give one ADDRESS, or none")
+        raise ConfigurationError("leadership is handed to one member: give one ADDRESS, or none")
     view = await membership.view_of_leader()
     to = MemberId(0)
     if options.addresses:

@@ -65,10 +65,10 @@ def run_demo(options: DemoOptions) -> int:
     try:
         asyncio.run(_Demo(options, lines, root).run())
     except ProofError as cause:
-        say(f"{cause}\n  everything is kept in {root}")
+        say(f"{cause}\n  all files are kept in {root}")
         return 4
     except MemberFailed as cause:
-        say(f"error[member-failed]: {cause}\n  everything is kept in {root}")
+        say(f"error[member-failed]: {cause}\n  all files are kept in {root}")
         return 1
     except KeyboardInterrupt:
         say(f"interrupted; every process was ended; {root} is kept")
@@ -275,7 +275,7 @@ class _Demo:
                 member=verdict.get("member", "verifier"),
                 index=verdict.get("index", 0),
                 expected=verdict.get("expected", "exit code 0"),
-                found=verdict.get("found", f"exit code {process.returncode}"),
+                actual=verdict.get("actual", f"exit code {process.returncode}"),
             )
         return dict(verdict)
 
@@ -291,7 +291,7 @@ class _Demo:
             )
         p50, p99 = (latencies[int(share * (total - 1))] * 1e3 for share in (0.5, 0.99))
         print(
-            f"commands a second   {total / seconds:,.0f}  ({total:,} in {seconds:.1f} s, one"
+            f"commands per second {total / seconds:,.0f}  ({total:,} in {seconds:.1f} s, one"
             f" client, at most {self.options.window:,} in flight)\n"
             f"latency             p50 {p50:.1f} ms, p99 {p99:.1f} ms\n"
             f"without a leader    {gap}\n"

@@ -88,14 +88,14 @@ class Drive:
                 self.fail(asyncio.CancelledError(f"line {number + 1}"))
             elif (cause := answer.exception()) is not None:
                 self.fail(cause)
-            elif (found := answer.result()) != number + 1:
+            elif (actual := answer.result()) != number + 1:
                 self.fail(
                     ProofError(
                         "a line was applied out of turn",
                         member="the client",
                         index=number + 1,
                         expected=number + 1,
-                        found=found,
+                        actual=actual,
                     )
                 )
             else:

@@ -21,17 +21,17 @@ class ProofError(Exception):
     """A proof failed: member, index, the expected value and the actual one."""
 
     def __init__(
-        self, what: str, *, member: str, index: int, expected: object, found: object
+        self, what: str, *, member: str, index: int, expected: object, actual: object
     ) -> None:
         super().__init__(
             f"error[proof]: {what}: member {member}, index {index}: "
-            f"expected {_short(expected)}, found {_short(found)}"
+            f"expected {_short(expected)}, found {_short(actual)}"
         )
         self.what = what
         self.member = member
         self.index = index
         self.expected = expected
-        self.found = found
+        self.actual = actual
 
 
 def _short(value: object) -> str:
@@ -83,7 +83,7 @@ def prove_lines(member: str, applied: Iterable[AppliedLine], lines: Sequence[byt
                 member=member,
                 index=entry.index,
                 expected="no more commands",
-                found=entry.line,
+                actual=entry.line,
             )
         if session == 0:
             session, last = entry.session, entry.sequence - 1
@@ -93,7 +93,7 @@ def prove_lines(member: str, applied: Iterable[AppliedLine], lines: Sequence[byt
                 member=member,
                 index=entry.index,
                 expected=(session, last + 1),
-                found=(entry.session, entry.sequence),
+                actual=(entry.session, entry.sequence),
             )
         if entry.line != lines[number]:
             raise ProofError(
@@ -101,7 +101,7 @@ def prove_lines(member: str, applied: Iterable[AppliedLine], lines: Sequence[byt
                 member=member,
                 index=entry.index,
                 expected=lines[number],
-                found=entry.line,
+                actual=entry.line,
             )
         last, number = entry.sequence, number + 1
         chain = extend_chain(chain, entry.line)
@@ -111,7 +111,7 @@ def prove_lines(member: str, applied: Iterable[AppliedLine], lines: Sequence[byt
             member=member,
             index=number,
             expected=f"{len(lines)} lines",
-            found=f"{number} lines",
+            actual=f"{number} lines",
         )
     return chain
 
@@ -132,7 +132,7 @@ def prove_same_frames(logs: Sequence[StoredLog[F]]) -> Iterator[F]:
                 member=first.member,
                 index=index,
                 expected=f"entry {index}",
-                found=entry,
+                actual=entry,
             )
         for log, walk in walks:
             if index > log.commit_index:
@@ -144,7 +144,7 @@ def prove_same_frames(logs: Sequence[StoredLog[F]]) -> Iterator[F]:
                     member=log.member,
                     index=index,
                     expected=entry.frame,
-                    found=None if other is None else other.frame,
+                    actual=None if other is None else other.frame,
                 )
         yield entry
 
@@ -158,5 +158,5 @@ def prove_same_states(states: dict[str, tuple[int, bytes]], lines: int, chain: b
                 member=member,
                 index=state[0],
                 expected=f"{lines} lines, chain {chain.hex()}",
-                found=f"{state[0]} lines, chain {state[1].hex()}",
+                actual=f"{state[0]} lines, chain {state[1].hex()}",
             )

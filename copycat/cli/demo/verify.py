@@ -48,7 +48,7 @@ def applied_lines(stored: Iterable[StoredEntry]) -> Iterator[AppliedLine]:
                 member="every member",
                 index=entry.index,
                 expected=_NAME,
-                found=name,
+                actual=name,
             )
         yield AppliedLine(entry.index, session, sequence, line)
 
@@ -71,7 +71,7 @@ def verify_members(
                 member=name,
                 index=commit_index,
                 expected=f"a commit index of at least {last_line[0]}",
-                found=commit_index,
+                actual=commit_index,
             )
     return {
         "schema": 1,
@@ -98,7 +98,7 @@ def _checked(name: str, directory: str) -> Iterator[StoredEntry]:
             member=name,
             index=cause.index if isinstance(cause, CorruptLogError | DiskError) else 0,
             expected="readable entries",
-            found=type(cause).__name__,
+            actual=type(cause).__name__,
         ) from cause
 
 
@@ -116,7 +116,7 @@ def main(members: tuple[tuple[str, str, int], ...], file: Path | None) -> None:
             "member": cause.member,
             "index": cause.index,
             "expected": repr(cause.expected),
-            "found": repr(cause.found),
+            "actual": repr(cause.actual),
         }
         click.echo(json.dumps(verdict))
         raise click.exceptions.Exit(4) from cause

@@ -18,9 +18,11 @@ __all__ = ["Advice"]
 
 _ONE_OF_SEVERAL = "start this member: it does not vote until it has fetched the missing entries"
 _HINTS = {
-    "F5": "nothing is lost: it is there a second time, and the next start writes this one again",
-    "F6": "do not start this member, since it could vote twice: join one with a new directory",
-    "F7": "do not start this member, since its identity is lost: join one with a new directory",
+    "F5": "nothing is lost: another copy is good, and the next start writes this copy again",
+    "F6": "do not start this member, since it could vote twice: add a new member instead, or"
+    " restore a backup if it is the only member",
+    "F7": "do not start this member, since its identity is lost: add a new member instead, or"
+    " restore a backup if it is the only member",
     "F14": "nothing is lost: the next start builds the index again from the segment",
     "F17": "the next start uses an earlier snapshot and the log, or another member's snapshot",
 }
@@ -64,7 +66,7 @@ class Advice:
         if len(self._members) > 1:
             return _ONE_OF_SEVERAL
         if not is_of_log:
-            return f"{_BACKUP}; a start refuses"
+            return f"{_BACKUP}; this member does not start"
         if not self._members:
             return f"{_BACKUP}\n{self._export()}"
         return f"{self._alone()}\n{self._export()}"
@@ -75,25 +77,30 @@ class Advice:
         if not report.missing_upto:
             return []
         if len(self._members) > 1 and Env().exists(f"{self._home}/{LOST_ENTRIES_FILE}"):
-            means = "this member has recorded the loss: start it, and the others send them again"
+            means = (
+                "this member has recorded the loss: start it, and the others send these entries"
+            )
         elif len(self._members) > 1:
             means = (
-                "a member that was behind gets them from its leader; one that was up to date"
-                " has lost acknowledged entries: do not start that one, join a new member"
+                "a member that was behind gets these entries from its leader; a member that was up"
+                " to date has lost acknowledged entries: do not start it, add a new member instead"
             )
         elif self._members:
-            means = "unless copycat recover discarded them, they are lost: restore a backup"
+            means = (
+                "unless copycat recover discarded these entries, they are lost: restore a backup"
+            )
         else:
-            means = "unless truncate() deleted them, they are lost: restore a backup"
+            means = "unless truncate() deleted these entries, they are lost: restore a backup"
         first, last = report.last_index + 1, report.missing_upto
         return [f"entries {first:,} to {last:,}: a gap shows that they were durable once", means]
 
     def _alone(self) -> str:
         if not self._first:
-            return f"{_BACKUP}; a start refuses"
+            return f"{_BACKUP}; this member does not start"
         return (
-            "there is no other member: start this one, and it goes on if a snapshot covers this.\n"
-            "if it refuses, restore a backup, or keep the entries before: copycat recover"
+            "this cluster has one member: start it; that is enough if a snapshot covers entry"
+            f" {self._first:,}.\n"
+            "if it does not start, restore a backup, or keep the entries before: copycat recover"
             f" {quote(self._home)} --accept-loss-from {self._first}"
         )
 

@@ -12,9 +12,13 @@ __all__ = ["log"]
 _DIRECTORY = click.argument("directory", type=click.Path(exists=True, file_okay=False))
 _QUIET = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors on stderr.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-_JSONL = click.option("--jsonl", "as_jsonl", is_flag=True, help="Print one JSON document a line.")
+_JSONL = click.option(
+    "--jsonl", "as_jsonl", is_flag=True, help="Print one JSON document per line."
+)
 _APP = click.option(
-    "--app", metavar="MODULE:CLASS", help="Show operations by the names of this state machine."
+    "--app",
+    metavar="MODULE:CLASS",
+    help="Show operations with the field names of this state machine.",
 )
 _KIND = click.option(
     "--kind", metavar="KIND", help="Only entries of this kind: command, noop, data, gap, …"
@@ -41,14 +45,18 @@ def _all_of(*options: Callable[..., Any]) -> Callable[[Callable[..., Any]], Call
 def log() -> None:
     """Read a log. These commands lock, create and change nothing.
 
-    DIRECTORY is that of a log or of a member. A server may be running on it.
+    DIRECTORY belongs to a log or to a member. A server may have it open meanwhile.
     """
 
 
 @log.command()
 @_all_of(_DIRECTORY, _FROM, _TO)
 @click.option(
-    "--last", "last_count", metavar="N", type=click.IntRange(1), help="Only the last N entries."
+    "--last",
+    "last_count",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Only the last N entries that match.",
 )
 @click.option(
     "--count", metavar="N", type=click.IntRange(1), help="At most N entries.  [default: 20 lines]"
@@ -57,8 +65,8 @@ def log() -> None:
 def show(**options: Any) -> None:
     """Print entries and gaps.
 
-    Commands are decoded: by their bytes alone, or with field names when --app is given. A gap
-    stands for entries that a compaction deleted.
+    Commands are shown with their values, and with the names of their fields if --app is given. A
+    gap stands for entries that a compaction deleted.
     """
     from copycat.cli.log.show import ShowOptions, run_show
 
@@ -82,9 +90,9 @@ def show(**options: Any) -> None:
 @click.option("--count", metavar="N", type=click.IntRange(1), help="End after N entries.")
 @_all_of(_KIND, _SESSION, _APP, _JSONL, _QUIET)
 def tail(**options: Any) -> None:
-    """Print the last entries of a log, and new ones with --follow.
+    """Print the last entries of a log; with --follow, also new entries.
 
-    An entry is shown as soon as it is appended; it may not be durable or committed yet.
+    An entry is shown as soon as it is appended, perhaps before it is durable or committed.
     """
     from copycat.cli.log.show import TailOptions, run_tail
 
@@ -94,9 +102,9 @@ def tail(**options: Any) -> None:
 @log.command()
 @_all_of(_DIRECTORY, _JSON, _QUIET)
 def stat(directory: str, *, as_json: bool, quiet: bool) -> None:
-    """Print what a log contains, and what a member stores beside it.
+    """Print totals of a log or of a member's directory.
 
-    Of a log: segments, gaps and sizes. Of a member: vote, identity and snapshots.
+    For a log: segments, gaps and sizes. For a member, also vote, identity and snapshots.
     """
     from copycat.cli.log.stat import run_stat
 
@@ -106,7 +114,7 @@ def stat(directory: str, *, as_json: bool, quiet: bool) -> None:
 @log.command()
 @_all_of(_DIRECTORY, _JSON, _QUIET)
 def verify(directory: str, *, as_json: bool, quiet: bool) -> None:
-    """Read and check every durable byte; the exit code 4 means damage."""
+    """Read and check every durable byte; exit code 4 means damage."""
     from copycat.cli.log.verify import run_verify
 
     raise click.exceptions.Exit(run_verify(directory, as_json=as_json, quiet=quiet))
@@ -127,8 +135,8 @@ def verify(directory: str, *, as_json: bool, quiet: bool) -> None:
 def export(**options: Any) -> None:
     """Write entries for other programs.
 
-    jsonl: as `log show --jsonl`. raw: the frames byte for byte, one after the other, as
-    docs/reference/disk-format.md describes them.
+    Format jsonl is the same as `log show --jsonl`. Format raw is the frames byte for byte, one
+    after the other, as docs/reference/disk-format.md describes them.
     """
     from copycat.cli.log.export import ExportOptions, run_export
 

@@ -236,8 +236,8 @@ def _measured(points: Sequence[Point], scratch: Path, options: TuneOptions) -> l
                 if not options.quiet:
                     advance(done)
     return [
-        summarise(point.sweep, point.value, point.durability, found)
-        for point, found in zip(points, samples, strict=True)
+        summarise(point.sweep, point.value, point.durability, point_samples)
+        for point, point_samples in zip(points, samples, strict=True)
     ]
 
 

@@ -135,7 +135,7 @@ def _batch(measurements: list[Measurement]) -> tuple[float | None, str]:
         return single.value_number, _stays("batch", single, ("entries_per_s",), best)
     return best.value_number, (
         f"batch {label_of(best)}: the smallest that reaches {_NEAR_BEST:.0%} of the best"
-        f" rate ({best.sample.entries_per_s:,.0f} entries a second)"
+        f" rate ({best.sample.entries_per_s:,.0f} entries per second)"
     )
 
 
@@ -179,7 +179,7 @@ def _default(measurements: list[Measurement], value: float) -> Measurement | Non
 
 
 _UNITS = {
-    "entries_per_s": "{:,.0f} entries a second",
+    "entries_per_s": "{:,.0f} entries per second",
     "p99_us": "{:,.0f} \u00b5s at p99",
     "write_amplification": "{:.2f} written",
     "space_amplification": "{:.2f} kept",
@@ -238,7 +238,7 @@ def toml_snippet(choice: Choice, directory: str) -> str:
         is_size = name == "max_segment_size"
         lines.append(f"{name} = {_toml_text(binary_size(value)) if is_size else f'{value:g}'}")
     if choice.batch is not None:
-        lines.append(f"# append_many() with about {choice.batch:,} entries a call")
+        lines.append(f"# append_many() with about {choice.batch:,} entries per call")
     return "\n".join(lines) + "\n"
 
 

@@ -30,7 +30,7 @@ def measure_append(
     """Append for the time or the space that a run has, then open the log again.
 
     The rate counts entries whose append returned: with "fsync" they are on the disk then, with
-    the weaker modes they are not. `directory` is made, and gone afterwards.
+    the weaker modes they are not. `directory` is created, and deleted afterwards.
     """
     options: dict[str, Any] = {"durability": durability, "max_segment_size": segment_size}
     items = [os.urandom(limits.entry_size) for _ in range(batch)]

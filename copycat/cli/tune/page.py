@@ -17,19 +17,25 @@ if TYPE_CHECKING:
 __all__ = ["page", "plots"]
 
 _TITLES = {
-    "batch": ("Entries an append", "Larger appends share one sync; each waits a little longer."),
-    "segment": ("Segment size", "A roll makes a file and a manifest; a large one opens slower."),
+    "batch": (
+        "Entries per append",
+        "The entries of an append share one sync; a larger append takes a little longer.",
+    ),
+    "segment": (
+        "Segment size",
+        "Each new segment costs a file and a manifest; a large segment opens more slowly.",
+    ),
     "durability": (
         "Durability",
-        "Only fsync keeps all that was acknowledged; the others show what it costs.",
+        "Only fsync loses nothing that was acknowledged; the others show what fsync costs.",
     ),
     "threshold": (
         "Compaction threshold",
-        "A low one rewrites sooner: less space, more bytes written.",
+        "With a low threshold segments are rewritten sooner: less space, more bytes written.",
     ),
     "churn": (
-        "Segment size under a churn",
-        "What cleaning writes and keeps, by the size of what it rewrites.",
+        "Segment size when entries are released",
+        "What compactions write and keep, by segment size.",
     ),
 }
 _CLEANED = ("threshold", "churn")
@@ -98,12 +104,12 @@ def _legend(measurements: Sequence[Measurement]) -> str:
 
 def plots(measurements: Sequence[Measurement], choice: Choice) -> dict[str, str]:
     """An SVG for each sweep that was run, in the order of the page."""
-    found = {}
+    images = {}
     for sweep in _TITLES:
         rows = [one for one in measurements if one.sweep == sweep]
         if rows:
-            found[sweep] = _svg(_figure(sweep, rows, _chosen(sweep, choice)), sweep)
-    return found
+            images[sweep] = _svg(_figure(sweep, rows, _chosen(sweep, choice)), sweep)
+    return images
 
 
 def _chosen(sweep: str, choice: Choice) -> float | str | None:
@@ -125,7 +131,7 @@ def _figure(sweep: str, rows: Sequence[Measurement], chosen: float | str | None)
         _draw(left, rows, "write_amplification", marks, "bytes written for each byte appended")
         _draw(right, rows, "space_amplification", marks, "bytes kept for each live byte")
         return figure
-    _draw(left, rows, "entries_per_s", marks, "entries a second")
+    _draw(left, rows, "entries_per_s", marks, "entries per second")
     slowest = max(row.most.p99_us for row in rows)
     if slowest < 2000:
         _draw(right, rows, "p99_us", marks, "p99 of an append, microseconds")

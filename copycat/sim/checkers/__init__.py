@@ -2,7 +2,7 @@
 
 What it is for
 --------------
-A seed is only as good as what notices that it went wrong. The checkers know what a correct cluster
+A fault in a seed is found only if something notices it. The checkers know what a correct cluster
 does: they keep their own records of what was written, promised, committed and answered, and
 compare each step of each member with these records. A law that is broken raises an
 `InvariantError` that names the rule (docs/internals/rules.md) and the facts.
@@ -21,7 +21,8 @@ Its objects
 * `sessions.SessionChecker` replays the committed log into a reference and compares every result,
   reply and state with it: each command takes effect once, and in order (I17 to I20).
 * `linearizability.py` judges the recorded history of all clients (I14). It decides twice: once
-  from the indexes in the answers, and once by a search that looks at no index.
+from the indexes in the answers, and once by a search that only uses them to choose what it
+  tries first.
 * `compaction.CompactionLaws` judges each entry that a rewrite removed, and `compaction.Gaps` knows
   which entries of a log are gaps (I22, I23).
 * `replay.check_replay` opens the disks of a finished seed once more and replays them: a compacted

@@ -3,8 +3,8 @@
 `Gaps` knows which entries of one member's log are gaps, and which of them a power cut may bring
 back. `CompactionLaws` judges each entry that is deleted, by the facts at the moment at which its
 rewrite was frozen: the machine released it, every reply that could depend on it is acknowledged
-(C21), and if it deletes something every member has it on its platter (C23). The facts come from
-outside of the member: from what its executor said, from the disks, and from the reference.
+(C21), and if it deletes something, every member has it on its disk (C23). The facts come from
+outside of the member: from what its executor released, from the disks, and from the reference.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Reference(Protocol):
         """Up to this index every reply of every session is acknowledged (C21)."""
         ...
 
-    def is_held(self, index: int) -> bool:
-        """Whether the entry is never cleaned singly (C19)."""
+    def needs_snapshot(self, index: int) -> bool:
+        """Whether only a snapshot may replace the entry (C19)."""
         ...
 
     def key_writes(self) -> Mapping[Hashable, Sequence[Write]]:
@@ -60,8 +60,8 @@ class Reference(Protocol):
 class Write(NamedTuple):
     """An entry that may write a key, or deletes it.
 
-    at: its index.  due_ms: log time after which what it wrote is gone by itself; 0 for never.
-    reads: it changes what is there, if anything, and not when that is gone.
+    at: its index.  due_ms: log time after which what it wrote expires; 0 for never.
+    reads: it changes what is there, if anything, and not when that expired.
     """
 
     at: int
@@ -81,8 +81,8 @@ class Frozen(NamedTuple):
     applied: int
     durable: int
     platter: int
-    """Every member has its log, or a snapshot, up to here on its platter, or had it before
-    damage took it (0017)."""
+    """Every member has its log, or a snapshot, up to here on its disk, or had it before damage
+    (decision 0017)."""
     acknowledged_index: int
 
 
@@ -98,9 +98,9 @@ class Gaps:
         self.durable = 0
         """Installs that a power cut does not undo any more."""
         self.unread: Frozen | None = None
-        """Of the newest install, when the power went before its result was looked at."""
+        """The newest install, if the power failed before its result was read."""
         self.released: dict[int, list[tuple[int, Release]]] = {}
-        """(r, class) as the machine of this process said it: needed no more after entry r."""
+        """(r, class) by index: the machine of this process released the entry after entry r."""
 
     def note_released(self, r: int, releases: Iterable[tuple[Release, Iterable[int]]]) -> None:
         """A slice that ended with entry `r` released these."""
@@ -121,10 +121,10 @@ class Gaps:
             self.since.update(dict.fromkeys(range(gap.first, gap.end), 0))
 
     def recovered(self, gaps: set[int], front: int, proven: int) -> set[int]:
-        """Which of `gaps`, the gaps above `front`, no install accounts for; then believe it.
+        """Which of `gaps`, the gaps above `front`, no install explains; then adopt them.
 
-        Up to `proven` it must be what one of the installs left that may be the last one on the
-        disk, all of it or nothing (F16); one more, if the last could not be read.
+        Up to `proven` they must be what one of the installs that may be the last one on the disk
+        left, all of it or nothing (F16); one install more, if the result of the last was not read.
         """
         known = {index: at for index, at in self.since.items() if front < index <= proven}
         below = {index for index in gaps if index <= proven}
@@ -170,7 +170,7 @@ class _Nobody:
     def acknowledged_index(self) -> int:
         return 0
 
-    def is_held(self, index: int) -> bool:
+    def needs_snapshot(self, index: int) -> bool:
         return index > 0
 
     def key_writes(self) -> Mapping[Hashable, Sequence[Write]]:
@@ -237,18 +237,18 @@ class CompactionLaws:
         self.check_order(member)
 
     def _judge(self, member: CompactedMember, frozen: Frozen, index: int) -> tuple[Release, int]:
-        """(class, released at) by which entry `index` may go; a violation if it may not."""
+        """(class, released at) by which `index` may be deleted; a violation if it may not."""
         releases = member.gaps.released.get(index, [])
         known = [(r, release_class) for r, release_class in releases if r <= frozen.applied]
         rule, why = "I23", ""
         if index > min(frozen.limits.horizon, frozen.applied, frozen.durable):
-            why = "an entry went that is above the horizon"
-        elif self._reference.is_held(index):
-            why = "an entry went that a session or the cluster stands on (C19)"
+            why = "an entry was deleted that is above the horizon"
+        elif self._reference.needs_snapshot(index):
+            why = "an entry was deleted that a session or the cluster stands on (C19)"
         elif not known:
-            why = "an entry went that the machine still needs"
+            why = "an entry was deleted that the machine still needs"
         elif all(r > frozen.acknowledged_index for r, _ in known):
-            why = "an entry went before the replies were acknowledged (C21)"
+            why = "an entry was deleted before the replies were acknowledged (C21)"
         else:
             known = [
                 (r, release_class) for r, release_class in known if r <= frozen.acknowledged_index
@@ -262,16 +262,17 @@ class CompactionLaws:
                 ):
                     if release_class is Release.STABLE or frozen.is_major:
                         return release_class, r
-                    why = "a deletion went with a minor compaction"
+                    why = "a minor compaction deleted a deletion"
             if not why and any(release_class < Release.SNAPSHOT for _, release_class in known):
-                rule, why = "I22", "a deletion went that some member does not have (C23)"
-            why = why or "an entry went that only a snapshot may take"
+                rule, why = "I22", "a deletion was deleted that some member does not have (C23)"
+            why = why or "an entry was deleted that only a snapshot may replace"
         raise violated(
             rule, why, member=member.member, index=index, released=releases, frozen=frozen
         )
 
     def appended(self, member: CompactedMember, gaps: Sequence[Gap]) -> None:
-        """A member is fed gaps: of what went somewhere, and never of a deletion (C23)."""
+        """A member is sent gaps: only where another log has a gap, and never of a deletion
+        (C23)."""
         deletions = member.history.deletions
         for gap in gaps:
             for index in range(gap.first, gap.end):
@@ -291,8 +292,8 @@ class CompactionLaws:
     def check_order(self, member: CompactedMember) -> None:
         """A deletion is never deleted before what it deleted, or a replay brings that back.
 
-        What an earlier deletion that is there deletes as well is none of a later one's business,
-        nor is what was gone by itself before.
+        Entries that an earlier deletion in the log deletes too need not be checked for a later
+        one, nor those that expired before.
         """
         gaps, front = member.gaps.since, member.replayed_after
         if not gaps:
@@ -308,7 +309,7 @@ class CompactionLaws:
                 elif write.deletes and there and not 0 < there.due_ms < write.time_ms:
                     raise violated(
                         "I22",
-                        "a deletion went before what it deletes",
+                        "a deletion was deleted before what it deletes",
                         member=member.member,
                         key=key,
                         deletion=write,
@@ -321,7 +322,7 @@ def _no_index() -> int:
 
 
 NOTHING_GOES = CompactionLaws(_Nobody(), _no_index)
-"""Where nobody says what may go."""
+"""Where nobody says which entries may be deleted."""
 
 
 def walk(log: Cleanable, first: int, end: int) -> Iterator[Batch]:

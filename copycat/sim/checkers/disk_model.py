@@ -56,13 +56,13 @@ class DiskModel:
         self.saving: list[tuple[int, int]] = []
         """Saves that were begun and whose end is not known: a crash keeps any of them."""
         self.role: Callable[[], tuple[bool, int]] = lambda: (False, 0)
-        """Whether the member leads, and its commit index, asked at the very moment."""
+        """Whether the member leads, and its commit index, at the moment of the call."""
         self.snapshot = NO_ENTRY
         """What the newest snapshot that is durable here covers."""
         self.is_rotten = False
         """Bytes of the log were damaged, and no start has seen it yet."""
         self.loss = Loss(self)
-        """What was durable and has to come back (C12, F8)."""
+        """What was durable and must be recovered (C12, F8)."""
         self.wiped_by: EntryId | None = None
         """Names the configuration by which log and state were deleted last."""
         self.snapshot_indexes: set[int] = set()
@@ -91,7 +91,8 @@ class DiskModel:
 
     @property
     def had(self) -> int:
-        """Up to here the member once had all on its platter: nobody has to wait for it (C23)."""
+        """The member once had all entries up to this one on its disk: no deletion waits for it
+        (C23)."""
         return max(self.platter, len(self.loss.entries_before))
 
     @property
@@ -153,18 +154,19 @@ class DiskModel:
         self.snapshot_indexes.add(entry.index)
 
     def discarding(self, entries: Iterable[EntryId]) -> None:
-        """Their files go now; the newest's only if it was not installed: nobody was told (F13)."""
+        """The files of these snapshots are deleted; that of the newest only if it was not
+        installed, since no other member was told of it then (F13)."""
         left = max(self.snapshot_indexes - {entry.index for entry in entries}, default=0)
         if left < self.snapshot.index:
             self.snapshot = EntryId(self.term_at(left), left)
 
     def discarded(self, entries: Iterable[EntryId]) -> None:
-        """The files of these snapshots are gone."""
+        """The files of these snapshots were deleted."""
         self.snapshot_indexes -= {entry.index for entry in entries}
 
     @property
     def replayed_after(self) -> int:
-        """Whatever of the snapshots rots, a replay begins above this entry (F17)."""
+        """Whichever snapshots are damaged, a replay begins above this entry (F17)."""
         return max(self.most, min(self.snapshot_indexes, default=0))
 
     def _require_committed(self, entry: EntryId) -> None:
@@ -179,8 +181,8 @@ class DiskModel:
             )
 
     def trim(self, before: int) -> None:
-        """Entries below `before` go now: a durable snapshot must hold them (C24). If the power
-        is cut before `trimmed` says how far, any of them may be gone."""
+        """Entries below `before` are deleted: a durable snapshot must hold them (C24). If the
+        power is cut before `trimmed` says how far, any of them may be missing."""
         if before > self.snapshot.index + 1:
             raise violated(
                 "I12",
@@ -262,7 +264,7 @@ class DiskModel:
         self.least = self.most = before.index
 
     def crashed(self) -> None:
-        """The process is gone: nothing in flight will be reported any more."""
+        """The process ended: nothing in flight will be reported any more."""
         self.tickets.clear()
         self.role = lambda: (False, 0)
         self.last_applied = self.valid_from = lambda: 0
@@ -295,7 +297,7 @@ class DiskModel:
         before: EntryId = NO_ENTRY,
         snapshots: Sequence[EntryId] = (),
     ) -> None:
-        """Compare what an open found with what had to be there (I3, I24); then believe it.
+        """Compare what an open found with what had to be there (I3, I24); then adopt it.
 
         before: the entry below the log's front.  snapshots: all that the directory lists.
         """
@@ -315,7 +317,7 @@ class DiskModel:
             )
             raise violated(
                 "I3" if self.promised > lost else "I24",
-                "a durable entry is gone after a crash",
+                "a durable entry is missing after a crash",
                 member=self.member,
                 index=lost + 1,
                 durable=self.durable,
@@ -333,7 +335,7 @@ class DiskModel:
                 "I24",
                 "recovery found a hard state that was never saved, or an older one",
                 member=self.member,
-                found=hard_state,
+                actual=hard_state,
                 durable=self.hard_state,
                 in_flight=self.saving,
             )
@@ -365,7 +367,7 @@ class DiskModel:
             )
 
     def _recovered_gaps(self, gaps: Sequence[Gap], front: int) -> None:
-        """F16: what the installs left. Above what was proven, only what went somewhere."""
+        """F16: what the installs left. Above what was proven, only where another log has a gap."""
         valid_from_of = {at: gap.valid_from for gap in gaps for at in range(gap.first, gap.end)}
         unread = self.gaps.unread
         extra = self.gaps.recovered(set(valid_from_of), front, self.durable)
@@ -381,10 +383,10 @@ class DiskModel:
         if self.snapshot != NO_ENTRY and self.snapshot not in snapshots:
             raise violated(
                 "I24",
-                "a durable snapshot is gone after a crash",
+                "a durable snapshot is missing after a crash",
                 member=self.member,
                 snapshot=self.snapshot,
-                found=list(snapshots),
+                actual=list(snapshots),
             )
         self.snapshot_indexes.clear()
         for entry in snapshots:
@@ -396,7 +398,7 @@ class DiskModel:
     # --- cleaning ---------------------------------------------------------------------------
 
     def released(self, r: int, releases: Iterable[tuple[Release, Iterable[int]]]) -> None:
-        """The machine of this member said what it needs no more, after entry `r`."""
+        """The machine of this member released these entries after entry `r`."""
         self.gaps.note_released(r, releases)
 
     def freeze(self, limits: CompactionLimits, first: int, last: int, *, is_major: bool) -> Frozen:
@@ -409,7 +411,7 @@ class DiskModel:
         self.gaps.unread = frozen
 
     def installed(self, log: Cleanable, frozen: Frozen) -> int:
-        """Read what is there now; how many entries went. The others must be as they were."""
+        """Read what is there now; how many entries were deleted. The others must be unchanged."""
         first = max(frozen.first, log.first_index)
         end = min(frozen.last, log.last_index) + 1
         frames, gaps = self._filled(walk(log, first, end))
@@ -420,7 +422,7 @@ class DiskModel:
                     "a rewrite changed what it kept, or left out what is not in a gap",
                     member=self.member,
                     index=index,
-                    found=(at, term, crc),
+                    actual=(at, term, crc),
                     before=self.entries[index - 1],
                 )
         valid_from_of = {at: gap.valid_from for gap in gaps for at in range(gap.first, gap.end)}
@@ -450,7 +452,7 @@ class DiskModel:
                 "I23",
                 "a cleaned log has other terms",
                 member=self.member,
-                found=log.term_runs(),
+                actual=log.term_runs(),
                 expected=expected,
             )
 

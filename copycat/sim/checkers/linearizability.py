@@ -1,10 +1,11 @@
-"""Is a recorded history linearizable? Two answers that do not trust each other.
+"""Is a recorded history linearizable? Two answers, neither of which relies on the other.
 
 (a) *The index witness*: every answer names its log index, so the order is given and only has to
 agree with real time and with the replayed values: O(n log n) at any concurrency.
-(b) *The search* (Wing and Gong, just in time, one key after the other) never looks at an index,
-so a bug in the indexes cannot hide itself. Commands of one session form a chain (I18): only its
-first open operation can be next. That bounds the search by the number of sessions.
+(b) *The search* (Wing and Gong, just in time, one key after the other) relies on no index, so a
+bug in the indexes cannot hide itself: an index only says what is tried first. Commands of one
+session form a chain (I18): only its first open operation can be next. That bounds the search by
+the number of sessions.
 
 An operation whose answer never came returns at infinity: it may have taken effect at any time
 after it was asked, or never.
@@ -56,7 +57,7 @@ class Operation(msgspec.Struct, kw_only=True):
     result: object = UNKNOWN
     index: int = 0
     folded: tuple[int, int] | None = None
-    """The result of "items" as the search compares it, once it was needed."""
+    """The result of "items" as the search compares it; set at the first comparison."""
 
     @property
     def is_query(self) -> bool:
@@ -112,7 +113,7 @@ _PLACES = {"append": "list", "items": "list", "hold": "token", "let_go": "token"
 
 
 class _Lent(NamedTuple):
-    """A register whose value may be gone at any time: when, log time alone knows (C25)."""
+    """A register whose value may expire at any time: only log time says when (C25)."""
 
     value: int
 
@@ -164,6 +165,15 @@ class _Chain:
         """Earliest return among this position and all after it; NEVER at the end."""
         for at in range(len(operations) - 1, -1, -1):
             self.must_return[at] = min(self.must_return[at + 1], operations[at].returned_us)
+        self.read_from = [_read_from(operation) for operation in operations] + [NEVER]
+        """From when on the operation at each position may be taken as a read; NEVER for an
+        operation that always changes something, and at the end."""
+
+
+def _read_from(operation: Operation) -> float:
+    """Most operations change nothing in some state, even a put of the value that is there."""
+    is_read = operation.result is not UNKNOWN and operation.kind not in ("lend", "append")
+    return operation.invoked_us if is_read else NEVER
 
 
 def _chains(operations: Sequence[Operation]) -> list[_Chain]:
@@ -188,38 +198,37 @@ def check_linearizable(operations: Sequence[Operation], states_max: int = 60_000
     return decided
 
 
-def _deadlines(chains: list[_Chain], positions: Sequence[int]) -> list[float]:
-    return [chain.must_return[at] for chain, at in zip(chains, positions, strict=True)]
-
-
-def _take_reads(chains: list[_Chain], positions: list[int], state: Hashable) -> list[float]:
-    """Take at once every open operation that fits and changes nothing; the deadlines then.
+def _take_reads(
+    chains: list[_Chain], positions: list[int], deadlines: list[float], state: Hashable
+) -> None:
+    """Take at once every open operation that fits and changes nothing: `positions` moves over
+    them, and `deadlines` (`must_return` of each chain at its position) with it.
 
     If there is a linear order with such an operation later, there is one with it now: nothing
     has to come before it any more, and nobody sees the difference. Else every subset of
     concurrent reads would be a state of its own. A lend is never such an operation: where it
     finds the value that it leaves, it may still be what lets that value expire.
     """
-    while True:
-        deadlines = _deadlines(chains, positions)
-        deadline = min(deadlines, default=NEVER)
-        moved = False
+    deadline = min(deadlines, default=NEVER)
+    while deadline != NEVER:  # at NEVER only operations are open that were never answered
         for place, chain in enumerate(chains):
-            while positions[place] < len(chain.operations):
-                operation = chain.operations[positions[place]]
-                if operation.result is UNKNOWN or operation.invoked_us > deadline:
+            at = start = positions[place]
+            while chain.read_from[at] <= deadline:
+                if _step(state, chain.operations[at]) != (True, state):
                     break
-                if operation.kind == "lend" or _step(state, operation) != (True, state):
-                    break
-                positions[place] += 1
-                moved = True
-        if not moved:
-            return deadlines
+                at += 1
+            if at > start:
+                positions[place] = at
+                deadlines[place] = chain.must_return[at]
+        later = min(deadlines)
+        if later == deadline:
+            return  # every open operation was tried
+        deadline = later
 
 
 def _search(chains: list[_Chain], states_max: int) -> bool:
     start = [0] * len(chains)
-    _take_reads(chains, start, None)
+    _take_reads(chains, start, [chain.must_return[0] for chain in chains], None)
     stack: list[tuple[tuple[int, ...], Hashable]] = [(tuple(start), None)]
     seen: set[tuple[tuple[int, ...], Hashable]] = {stack[0]}
     furthest = stack[0][0]
@@ -227,40 +236,58 @@ def _search(chains: list[_Chain], states_max: int) -> bool:
         positions, state = stack.pop()
         if sum(positions) > sum(furthest):
             furthest = positions
-        deadlines = _deadlines(chains, positions)
+        deadlines = [chain.must_return[at] for chain, at in zip(chains, positions, strict=True)]
         deadline = min(deadlines, default=NEVER)
         if deadline == NEVER:
             return True
         if len(seen) > states_max:
             return False
         successors = []
+        refused = NEVER  # the lowest index of an operation that cannot be next in this state
         for place, chain in enumerate(chains):
             at = positions[place]
             if at == len(chain.operations) or chain.operations[at].invoked_us > deadline:
                 continue
-            allowed, after = _step(state, chain.operations[at])
+            operation = chain.operations[at]
+            index = operation.index or NEVER
+            allowed, after = _step(state, operation)
             if not allowed:
+                refused = min(refused, index)
                 continue
-            moved = list(positions)
-            moved[place] += 1
-            _take_reads(chains, moved, after)
-            new = (tuple(moved), after)
+            new = _moved(chains, positions, deadlines, place, after)
             if new not in seen:
                 seen.add(new)
-                successors.append((deadlines[place], place, new))
+                successors.append((index, deadlines[place], place, new))
         if isinstance(state, _Lent):  # its time may be over now
-            moved = list(positions)
-            _take_reads(chains, moved, None)
-            new = (tuple(moved), None)
+            new = _moved(chains, positions, deadlines, None, None)
             if new not in seen:
                 seen.add(new)
-                successors.append((NEVER, -1, new))
-        # The most pressing first: a linear history is then found almost without a detour.
+                successors.append((refused, NEVER, -1, new))
+        # The order of the log first: a linear history is then found almost without a detour. The
+        # index is a guess only: what it puts first is still judged by its result and its times.
         successors.sort(reverse=True)
-        stack += [new for _, _, new in successors]
+        stack += [new for _, _, _, new in successors]
     heads = [
         chain.operations[at]
         for chain, at in zip(chains, furthest, strict=True)
         if at < len(chain.operations)
     ]
     raise _violated("I14", "no order of these operations is linear; stuck at", heads)
+
+
+def _moved(
+    chains: list[_Chain],
+    positions: tuple[int, ...],
+    deadlines: list[float],
+    place: int | None,
+    state: Hashable,
+) -> tuple[tuple[int, ...], Hashable]:
+    """What follows when the chain at `place` moves by one (None: no chain does) and the state is
+    `state` then: all reads that fit are taken too."""
+    after = list(positions)
+    due = deadlines.copy()
+    if place is not None:
+        after[place] += 1
+        due[place] = chains[place].must_return[after[place]]
+    _take_reads(chains, after, due, state)
+    return tuple(after), state

@@ -1,4 +1,4 @@
-"""What was ever appended or committed anywhere: the books that every member's log is held to (I5).
+"""Records of all that was ever appended or committed, with which every log is compared (I5).
 
 A cleaned log has gaps. They are filled here with what was committed, so that every law on whole
 logs holds for cleaned ones; what may be a gap is for `compaction.py` to judge.

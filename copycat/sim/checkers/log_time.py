@@ -2,9 +2,9 @@
 
 A lease of so many seconds ends early when more log time than time of the world passed since it
 began. Log time follows monotonic clocks, which drift. It may fall behind the world, by what
-passed while no member ran or at the first election; it never gets any of that back, since leases
-that began in between would end early. The law holds where a minority of the wall clocks is
-wrong, by however much.
+passed while no member ran or at the first election; it never catches up, since leases that began
+in between would end early. The law holds where a minority of the wall clocks is wrong, by however
+much.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ClockChecker:
     def __init__(self, drift_ppm: int) -> None:
         self._drift_ppm = drift_ppm
         self._least_ms = 0
-        """How far log time lagged most behind the world when an entry was stamped, negative."""
+        """How far log time was behind the world at most when an entry was stamped; negative."""
 
     def committed(self, index: int, time_ms: int, stamped_us: int, term: int) -> None:
         """Entry `index` of `term` was stamped with log time `time_ms` when the world was at

@@ -23,7 +23,7 @@ class DurableLog(Protocol):
 
 
 class Loss:
-    """What was on the disk of a member and is not, and what of it the member has to get back."""
+    """What a member's disk lost, and which of it the member must have again."""
 
     def __init__(self, log: DurableLog) -> None:
         self._log = log
@@ -32,15 +32,15 @@ class Loss:
         self.bound = 0
         """How many of `entries_before` must be back before the member may say that it has all."""
         self.is_unaware = False
-        """Its disk is an older copy, and the member does not know it so far (F8)."""
+        """The disk is an older copy, and the member does not know it yet (F8)."""
         self.credited = 0
-        """The highest index up to which a leader counted this log, unless it was truncated since;
-        while it is an older copy that does not know it: the log that it was."""
+        """The highest index up to which a leader counted this log and that was not truncated
+        since. While the member does not know that the disk is an older copy: of the log before."""
 
     def counted(self, match_index: int, leader: Sequence[tuple[int, int]]) -> None:
         """A leader whose log is `leader` counts this member up to `match_index`.
 
-        Unless a later leader put others in the place of these entries.
+        Ignored when a later leader replaced these entries by others.
         """
         log, at = self.entries_before if self.is_unaware else self._log.entries, match_index - 1
         if self.credited < match_index <= len(log) and log[at] == leader[at]:
@@ -52,16 +52,17 @@ class Loss:
             self.credited = min(self.credited, after)
 
     def cut(self) -> None:
-        """A start finds damage and is about to cut the log: it knows how far that was durable."""
+        """A start found damage and is about to cut the log: it knows how far the log was
+        durable."""
         self.bound = self._log.durable
         self.entries_before = self._log.entries[: self.bound]
 
     def regress(self) -> None:
-        """The disk is an older copy of itself from now on: what was counted must come back.
+        """The disk is an older copy from now on: what leaders counted must be recovered.
 
-        More may have been durable. If its acknowledgements were lost, or no leader believed them
-        (they arrived after the link had broken), then nobody can tell the member of it, and no
-        entry was committed with its help.
+        More may have been durable. If the acknowledgements of that were lost, or ignored since
+        they arrived after the link had broken, then no leader can tell the member of it, and no
+        entry was committed because of it.
         """
         self.entries_before, self.is_unaware = self._log.entries[: self._log.durable], True
 
@@ -82,7 +83,8 @@ class Loss:
         return self._log.platter >= end and self._log.entries[:end] == self.entries_before[:end]
 
     def recovered(self) -> None:
-        """The member says that it has everything again: then it has what was committed (C12)."""
+        """The member says that it has everything again: check that it has what was committed
+        (C12)."""
         entries, platter, committed = (
             self._log.entries,
             self._log.platter,

@@ -69,7 +69,7 @@ _NEWBORN: _Facts = (ServerState.FOLLOWER, 0, 0, 0)
 
 
 class _Heard:
-    """What one incarnation of a member was told: how far leaders verified its log (I8)."""
+    """How far leaders verified the log of one incarnation of a member (I8)."""
 
     __slots__ = ("last", "term", "verified")
 
@@ -192,7 +192,8 @@ class RaftChecker:
         disk_model.promised = max(disk_model.promised, entry.index)
 
     def _voted(self, disk_model: DiskModel, term: int, candidate: int) -> None:
-        # A late request may find a vote forgotten; it elects nobody, or I1 finds two leaders.
+        # After a vote was forgotten, a late request may get a second one; if that elects a second
+        # leader, I1 fails.
         is_first = self.votes.setdefault((disk_model.member, term), candidate) == candidate
         if not is_first and term > disk_model.forgotten_term:
             raise violated(
@@ -226,7 +227,7 @@ class RaftChecker:
     def _check_complete(self, disk_model: DiskModel, term: int) -> None:
         """Leader completeness (I6): a leader's log begins with all that was committed."""
         if term < max(self.leaders):
-            return  # elected late: what a later leader committed is not its business
+            return  # elected late: it need not have what a later leader committed
         end = len(self.committed)
         if disk_model.entries[:end] != self.committed:
             raise violated(
@@ -256,9 +257,9 @@ class RaftChecker:
         state, term, commit, applied = now
         disk_model = view.disk_model
         if term < before[1] or term < self._terms[number]:
-            raise violated("I4", "the term goes back", member=number, now=now, before=before)
+            raise violated("I4", "the term decreases", member=number, now=now, before=before)
         if commit < before[2] or applied < before[3]:
-            raise violated("I4", "commit or applied goes back", member=number, now=now)
+            raise violated("I4", "the commit or applied index decreases", member=number, now=now)
         # Between the install and the turn that hears of it, a snapshot is ahead of the commit.
         if not (
             applied <= max(commit, disk_model.snapshot.index) and commit <= disk_model.last_index
@@ -351,24 +352,24 @@ class RaftChecker:
     def note_matches(self, view: MemberView) -> None:
         """Remember what this leader counts of others: an older copy must have it again (F8).
 
-        What it counts of itself nobody else knows (decision 0024).
+        What the leader counts of itself no other member knows (decision 0024).
         """
         for member, match in view.matches().items():
             if match and member != view.number:
                 self.disk_models[member].loss.counted(match, view.disk_model.entries)
 
     def check_matches(self, view: MemberView) -> None:
-        """I9: what a leader believes of a follower is on that follower's platter."""
+        """I9: the entries that a leader counts of a follower are on that follower's disk."""
         for member, match in view.matches().items():
             disk_model = self.disk_models[member]
             if disk_model.loss.entries_before and (
                 disk_model.loss.is_unaware or disk_model.hard_state[0] > view.term
             ):
-                continue  # what this leader counts is gone, and it is about to hear of it
+                continue  # the entries are lost, and this leader will learn it soon
             if disk_model.wiped_by is not None and disk_model.hard_state[0] > view.term:
                 continue  # a later leader had it delete its log
             if disk_model.term_at(disk_model.last_index) > view.term:
-                continue  # so did a later leader, of which this one has not heard yet
+                continue  # a later leader changed that log, and this one does not know it
             if match and (
                 match > min(disk_model.platter, disk_model.last_index)
                 or match > view.disk_model.last_index

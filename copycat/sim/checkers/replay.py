@@ -23,7 +23,7 @@ from copycat.types import CompactionLimits, Release, Run, Span
 __all__ = ["CommittedLog", "check_replay", "what_must_go"]
 
 PLACES = 12
-"""So many indexes, about evenly spread, are looked at besides the ends of replays."""
+"""At so many indexes, about evenly spread, digests are compared, and at the ends of replays."""
 
 COMMITTED_LOG = -1
 """The member number of the whole history in what a checker says."""
@@ -41,7 +41,7 @@ def what_must_go(
     upto: the last entry that its machine applied.
     """
     if upto > log.durable_index:
-        return set()  # what was acknowledged above what is durable counts for nothing (C22)
+        return set()  # acknowledgements above what is durable do not count (C22)
     last = 0
     for segment in log.segment_stats(CompactionLimits(upto, 0, 0)):
         if not segment.is_sealed or segment.last_index > upto:
@@ -110,8 +110,8 @@ def check_replay(
             executor.install(data)
             compare.replay(number, executor, reader)
             trace.mark("replay from a snapshot")
-        # With snapshots, what a restart forgot to release lies below them: a log with gaps is
-        # worth nothing from its first entry on (F17).
+        # With snapshots, what a restart forgot to release lies below them: a log with gaps gives
+        # no right replay from its first entry on (F17).
         if log.first_index == 1 and not (snapshots and log.valid_from):
             compare.replay(number, SessionExecutor(SimMachine()), reader)
             trace.mark("replay from the first entry")

@@ -1,7 +1,7 @@
 """The laws of sessions, held against a reference that replays the committed log: I17 to I20.
 
-The reference sees each committed entry once, decides with its own eyes which commands take
-effect, and knows every result. What executors produce and what clients hear is compared with
+The reference reads each committed entry once, decides by itself which commands take effect, and
+knows every result. What executors produce and what clients hear is compared with
 it, byte for byte where a byte was seen before. Only the *end* of a session is taken from the
 first executor that reports it, after its own law was checked; all others must agree.
 """
@@ -83,7 +83,7 @@ class SessionChecker:
         self._at: dict[int, list[_Change]] = {}
         self._rejected: set[tuple[int, int, int]] = set()
         self._fixed: set[int] = set()
-        """Entries that are neither commands nor keep-alives: they go with a snapshot (C19)."""
+        """Entries that are no commands and no keep-alives: only a snapshot replaces them (C19)."""
         self._last_noop_ms = 0
         self._noops: list[int] = []
         """Indexes of the no-ops replayed: each is the first entry of a leader."""
@@ -106,7 +106,7 @@ class SessionChecker:
             run = runs[0]
             if run.time_ms < self.time_ms:
                 raise violated(
-                    "I19", "log time goes back", index=run.first_index, time_ms=run.time_ms
+                    "I19", "log time decreases", index=run.first_index, time_ms=run.time_ms
                 )
             if run.time_ms > self.time_ms:
                 self.time_ms = run.time_ms
@@ -216,14 +216,14 @@ class SessionChecker:
         ]
         return min(reply_indexes) - 1 if reply_indexes else self.replayed
 
-    def is_held(self, index: int) -> bool:
+    def needs_snapshot(self, index: int) -> bool:
         """C19: a session's newest command, and all that is no command and no keep-alive."""
         return index in self._fixed or any(
             session.newest == index and not session.ended for session in self._sessions.values()
         )
 
     def key_writes(self) -> Mapping[Hashable, Sequence[Write]]:
-        """By register, or what is held: the entries that may write or delete it."""
+        """By register, or by the key of a commit: the entries that may write or delete it."""
         return self.model.writes
 
     # --- what executors say ---------------------------------------------------------------
@@ -291,9 +291,10 @@ class SessionChecker:
     ) -> None:
         """Results as an executor made them or a client got them: the first bytes stand.
 
-        Only of what its client acknowledged (up to `acked`) the reply may be gone: a late
-        copy of such a command is then answered by an error that says so. What is said again
-        over a cleaned log of sequences up to `forgotten` is not looked at: nobody is told.
+        Only of what its client acknowledged (up to `acked`) the reply may be missing: a late
+        copy of such a command is then answered by an error that says so. Results of sequences up
+        to `forgotten` that a replay of a cleaned log makes again are not compared: no client
+        receives them.
         """
         results = _RAW.decode(reply.body)
         if len(results) != reply.count:
@@ -383,7 +384,9 @@ class SessionChecker:
                 expected=expected,
             )
         if index < seen:
-            raise violated("I21", "a query goes back", query=operation.summary(), seen=seen)
+            raise violated(
+                "I21", "a query answers with an older state", query=operation.summary(), seen=seen
+            )
         effect = self.effects.get((session, sequence)) if sequence else None
         if sequence and (effect is None or effect.index > index):
             raise violated(
@@ -393,7 +396,7 @@ class SessionChecker:
     def session_lost(self, session: int) -> None:
         """A client was told that its session is unknown: that must be in the log (I19), and
         cannot be for a REGISTER of its own, since it asks for no other session while it has one.
-        What a leader remembers of registrations another one does not know.
+        Another leader does not know the registrations that this one remembers.
         """
         known = self._sessions.get(session)
         if known is None:
@@ -419,7 +422,7 @@ class SessionChecker:
                 continue
             if operation.arguments[0] not in self.model.tokens().get(operation.key, []):
                 raise violated(
-                    "I17", "an acknowledged token is gone", session=session, at=sequence
+                    "I17", "an acknowledged token is missing", session=session, at=sequence
                 )
 
 

@@ -23,7 +23,7 @@ PIECE = 150
 
 State = tuple[EntryId, bytes]
 Outcome = tuple[State | None, tuple[EntryId, ...]]
-"""The state that a start goes on from, and all snapshots that are there."""
+"""The state that a start continues from, and all snapshots that are there."""
 
 
 class Published:
@@ -31,13 +31,13 @@ class Published:
 
     def __init__(self) -> None:
         self.whole: list[State] = []
-        """Published and not let go, oldest first."""
+        """Published and not deleted, oldest first."""
         self.coming: State | None = None
         """Under way: its name may have reached the disk or not."""
         self.rotten: set[EntryId] = set()
         """Files that a start may find to be bad; no other one."""
         self.only_newest = False
-        """What is older belongs to another history, and may go at any moment."""
+        """What is older belongs to another history, and may be deleted at any moment."""
 
     def begin(self, entry: EntryId, data: bytes) -> None:
         self.coming = (entry, data)

@@ -293,7 +293,7 @@ def index_rebuilds(env: FaultEnv, oracle: Oracle) -> None:
 
 
 def full_disks(env: FaultEnv, oracle: Oracle) -> None:
-    """F12: a roll is refused, the log goes on when there is room again."""
+    """F12: a roll is refused, the log continues when there is room again."""
     log = log_of(env)
     oracle.append(log, 100, 100, 100, 100, term=1)
     oracle.sync(log)
