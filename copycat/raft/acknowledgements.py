@@ -57,17 +57,26 @@ class Acknowledgements:
         """What was reported to a peer that may not have received it: the link to the peer may
         still have been the one to its earlier process."""
 
-    def remember(self, leader_state: LeaderState, terms: TermIndex) -> None:
+    def remember(self, leader_state: LeaderState, terms: TermIndex) -> dict[MemberId, EntryId]:
         """This member stops leading: remember what each peer acknowledged to it.
 
-        terms: the log of this member, which has not changed since it led.
+        terms: the log of this member, which has not changed since it led. The result names what
+        was acknowledged by each peer to which a new link opened and with which nothing was
+        compared since. Such a peer may have come back with an older log, and what it said first
+        may be lost or late. From another member it may have heard of fewer entries, and with
+        those alone it would vote for a log that lacks the others (F8). So it is told what it
+        acknowledged; a peer that has the entry takes that for a late message.
         """
+        uncompared: dict[MemberId, EntryId] = {}
         for peer, progress in leader_state.progress.items():
             if progress.match_index:
                 last = acknowledged_by(progress, terms, leader_state.term)
                 earlier = self.by_peer.get(peer, ())
                 greater = [each for each in earlier if each.entry > last.entry]
                 self.by_peer[peer] = (*greater[-MEMORIES_MAX:], last)
+                if progress.is_uncompared and not progress.has_regressed:
+                    uncompared[peer] = last.entry
+        return uncompared
 
     def follow_members(self, committed: Configuration) -> None:
         """Who has no log by the committed configuration, or was given a new one since, does not

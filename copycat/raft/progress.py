@@ -55,6 +55,7 @@ class Progress:
         "hold_index",
         "is_replaying",
         "is_stateful",
+        "is_uncompared",
         "last_contact_ms",
         "last_request",
         "match_index",
@@ -96,6 +97,9 @@ class Progress:
         request comes from a log that has the entry at match_index, or has lost it."""
         self.has_regressed = False
         """The peer's log does not reach match_index any more: the peer counts for nothing (F8)."""
+        self.is_uncompared = False
+        """A new link to the peer is open, and nothing that came by it was compared with
+        match_index so far: the peer may have come back with an older log (F8)."""
         self.void_request = 0
         """The newest request when the leader noticed that the log regressed. An answer to it, or
         to an older one, may be of the log before, so it counts as lost."""
@@ -168,6 +172,7 @@ class Progress:
             return False
         self.match_index = match_index
         self.match_request = self.last_request
+        self.is_uncompared = False
         while sent and sent[0][1] - 1 <= match_index:
             sent.popleft()
         if self.next_index <= match_index:

@@ -110,6 +110,8 @@ def on_log_position(raft: State, sender: MemberId, message: LogPosition) -> None
         if message.term <= each.term and each.entry.index >= since and each.lacks(message.last)
     ]
     raft.acknowledgements.unconfirmed.pop(sender, None)
+    if progress is not None:
+        progress.is_uncompared = False
     if not lacking:
         return
     if progress is not None and progress.match_index and acknowledgements[-1] in lacking:
@@ -127,6 +129,8 @@ def on_reachable(raft: State, peer: MemberId) -> None:
     has not compared an answer yet sends it: it may stop to lead before that answer comes, and
     another member may meanwhile have reported a lesser entry to the peer (seed 3017).
     """
+    if raft.leader_state is not None and peer in raft.leader_state.progress:
+        raft.leader_state.progress[peer].is_uncompared = True
     acknowledged = raft.acknowledgements.unconfirmed.pop(peer, NO_ENTRY)
     if acknowledged == NO_ENTRY or peer not in raft.peers:
         return

@@ -10,7 +10,7 @@ from collections import deque
 
 from copycat.config import RaftOptions
 from copycat.errors import require, unreachable
-from copycat.protocol.peer import PeerMessage
+from copycat.protocol.peer import LogRegressed, PeerMessage
 from copycat.raft.acknowledgements import Acknowledgements
 from copycat.raft.configuration import Configuration
 from copycat.raft.configuration_table import ConfigurationTable
@@ -544,7 +544,9 @@ class State:
         leader_state = self.leader_state
         if leader_state is not None:
             self.leader_state = None  # reads and proposals under way are not answered any more
-            self.acknowledgements.remember(leader_state, self.terms)
+            uncompared = self.acknowledgements.remember(leader_state, self.terms)
+            for peer, acknowledged in uncompared.items():
+                self.send(peer, LogRegressed(self.current_term, acknowledged))
             self.effects += leader_state.changes.end(self.known_configuration)
             self.peers = self.other_members()
             self.draw_election_timeout()

@@ -213,6 +213,10 @@ class Cluster:
                 self.raft.note_matches(host)
             self.marks.touched(host.number, raft)
             was_unaware = host.disk_model.loss.is_unaware
+            if was_unaware:
+                for other in self.hosts:
+                    if not other.is_up:
+                        host.disk_model.loss.forgotten(other.number)
             eligibility = raft.eligibility
             is_recorded = eligibility.unrecorded_loss == NO_ENTRY and not raft.is_saving
             if host.disk_model.loss.is_done(

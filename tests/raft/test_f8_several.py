@@ -162,3 +162,19 @@ def test_a_leader_that_was_not_answered_since_says_it_again() -> None:
         isinstance(message, LogRegressed)
         for _, message in sends(raft.step(Reachable(B, fresh=False)))
     )
+
+
+@pytest.mark.parametrize("is_compared", [True, False])
+def test_a_leader_that_steps_down_tells_whom_it_has_not_compared(is_compared: bool) -> None:
+    """A new link to 2 opens, and what 2 says first is lost. Another member raises the term before
+    2 answers: 2 may be an older copy and have heard of fewer entries from others."""
+    raft = leader_of_five()
+    receive(raft, C, reply(raft, C, 4))
+    assert raft.match_index(B) == 4
+    raft.step(Reachable(B, fresh=False))
+    if is_compared:
+        receive(raft, B, LogPosition(2, EntryId(2, 4)))
+    raft.step(Tick(20))
+    receive(raft, C, RequestVote(9, EntryId(2, 9), True))
+    reported = [each for each in sends(complete_io(raft)) if isinstance(each[1], LogRegressed)]
+    assert reported == ([] if is_compared else [(B, LogRegressed(9, EntryId(2, 4)))])

@@ -67,7 +67,7 @@ def test_c12_a_recovery_ends_when_all_that_is_committed_is_back(disk_model: Disk
 def test_f8_an_older_copy_is_bound_to_what_was_counted(disk_model: DiskModel) -> None:
     """Entry 4 was durable and is committed, but no leader counted it for this member."""
     loss, log = disk_model.loss, list(disk_model.entries)
-    loss.counted(3, log)
+    loss.counted(1, 3, log)
     loss.regress()
     del disk_model.entries[2:]
     disk_model.durable = 2
@@ -91,11 +91,11 @@ def test_f8_what_is_counted_until_the_older_copy_knows_has_to_come_back(
 ) -> None:
     """An acknowledgement of its earlier process arrives late, and a leader believes it."""
     loss, log = disk_model.loss, list(disk_model.entries)
-    loss.counted(3, log)
+    loss.counted(1, 3, log)
     loss.regress()
     del disk_model.entries[3:]
     disk_model.durable = 3
-    loss.counted(4, log)
+    loss.counted(1, 4, log)
     assert not loss.is_done(lacks_entries=True)
     with pytest.raises(InvariantError, match=r"^C12: a loss is forgotten.*index=4"):
         loss.recovered()
@@ -103,15 +103,25 @@ def test_f8_what_is_counted_until_the_older_copy_knows_has_to_come_back(
 
 def test_f8_what_was_truncated_or_is_another_entry_is_not_counted(disk_model: DiskModel) -> None:
     loss, log = disk_model.loss, list(disk_model.entries)
-    loss.counted(6, log)
+    loss.counted(1, 6, log)
     disk_model.truncate(4)
     assert loss.credited == 4
-    loss.counted(6, log)
+    loss.counted(1, 6, log)
     disk_model.entries += [(2, 5001), (2, 6001)]
-    loss.counted(6, log)
+    loss.counted(1, 6, log)
     assert loss.credited == 4
-    loss.counted(6, list(disk_model.entries))
+    loss.counted(1, 6, list(disk_model.entries))
     assert loss.credited == 6
+
+
+def test_f8_what_a_leader_counted_is_forgotten_with_its_process(disk_model: DiskModel) -> None:
+    loss, log = disk_model.loss, list(disk_model.entries)
+    loss.counted(1, 3, log)
+    loss.counted(2, 4, log)
+    loss.forgotten(2)
+    assert loss.credited == 3
+    loss.forgotten(1)
+    assert loss.credited == 0
 
 
 def test_f8_an_older_copy_that_was_filled_before_anybody_told_it_is_done(

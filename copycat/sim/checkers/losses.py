@@ -33,23 +33,37 @@ class Loss:
         """How many of `entries_before` must be back before the member may say that it has all."""
         self.is_unaware = False
         """The disk is an older copy, and the member does not know it yet (F8)."""
-        self.credited = 0
-        """The highest index up to which a leader counted this log and that was not truncated
-        since. While the member does not know that the disk is an older copy: of the log before."""
+        self._credits: dict[int, int] = {}
+        """By member that led: the highest index up to which it counted this log and that was not
+        truncated since. While the member does not know that the disk is an older copy: of the log
+        before."""
 
-    def counted(self, match_index: int, leader: Sequence[tuple[int, int]]) -> None:
-        """A leader whose log is `leader` counts this member up to `match_index`.
+    @property
+    def credited(self) -> int:
+        """The highest index up to which a leader counted this log and still knows it."""
+        return max(self._credits.values(), default=0)
+
+    def counted(self, leader: int, match_index: int, entries: Sequence[tuple[int, int]]) -> None:
+        """A leader whose log is `entries` counts this member up to `match_index`.
 
         Ignored when a later leader replaced these entries by others.
         """
         log, at = self.entries_before if self.is_unaware else self._log.entries, match_index - 1
-        if self.credited < match_index <= len(log) and log[at] == leader[at]:
-            self.credited = match_index
+        if self._credits.get(leader, 0) < match_index <= len(log) and log[at] == entries[at]:
+            self._credits[leader] = match_index
+
+    def forgotten(self, leader: int) -> None:
+        """The process of `leader` ended. Nobody can tell this member any more what only that
+        process had counted: the guide names this limit (docs/guide/tools.md)."""
+        self._credits.pop(leader, None)
 
     def truncated(self, after: int) -> None:
         """The log ends at `after` now, in memory and on the disk."""
         if not self.is_unaware:
-            self.credited = min(self.credited, after)
+            self._limit_credits(after)
+
+    def _limit_credits(self, index: int) -> None:
+        self._credits = {leader: min(credit, index) for leader, credit in self._credits.items()}
 
     def cut(self) -> None:
         """A start found damage and is about to cut the log: it knows how far the log was
@@ -76,7 +90,7 @@ class Loss:
             self.is_unaware = not (has_all or (lacks_entries and is_recorded))
             if not self.is_unaware:
                 self.bound = min(self.credited, len(self.entries_before))
-                self.credited = min(self.credited, self._log.platter)
+                self._limit_credits(self._log.platter)
         return bool(self.entries_before) and not self.is_unaware and not lacks_entries
 
     def _is_back(self, end: int) -> bool:

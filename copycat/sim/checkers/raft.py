@@ -117,6 +117,8 @@ class RaftChecker:
         self._heard[member] = _Heard()
         self.membership.started(member)
         self._terms[member] = self.disk_models[member].hard_state[0]
+        for disk_model in self.disk_models:
+            disk_model.loss.forgotten(member)
 
     # --- the wire -----------------------------------------------------------------------
 
@@ -356,7 +358,8 @@ class RaftChecker:
         """
         for member, match in view.matches().items():
             if match and member != view.number:
-                self.disk_models[member].loss.counted(match, view.disk_model.entries)
+                loss = self.disk_models[member].loss
+                loss.counted(view.number, match, view.disk_model.entries)
 
     def check_matches(self, view: MemberView) -> None:
         """I9: the entries that a leader counts of a follower are on that follower's disk."""
