@@ -275,8 +275,7 @@ class Log:
         segments too."""
         native = self._writable()
         # A caller that a signal interrupted (KeyboardInterrupt) may have left a sync to end.
-        left = native.sync_in_flight()
-        if left is not None:
+        if (left := native.sync_in_flight()) is not None:
             return left
         durable_index = native.durable_index
         is_durable = durable_index >= upto or durable_index >= native.last_index
@@ -286,9 +285,8 @@ class Log:
         self, ticket: SyncTicket | MemoryTicket, upto: int
     ) -> SyncTicket | MemoryTicket | int:
         """End `ticket`, and return what `_next_sync` does."""
-        native = self._native
-        native.end_sync(ticket)
-        if native.has_obsolete_files():  # the append already asked about spare files
+        self._native.end_sync(ticket)
+        if self._native.has_obsolete_files():  # the append already asked about spare files
             self._maintenance.start_if_needed()
         return self._next_sync(upto)
 

@@ -22,6 +22,7 @@ from typing import Any, Self
 import pytest
 
 from copycat import ClientState, ClosedSessionError, ConfigurationError, blocking
+from tests.log.interrupts import alarm_calls
 from tests.server.cluster import Book, free_address, server
 
 pytestmark = pytest.mark.slow
@@ -228,8 +229,7 @@ def test_signals_at_random_times_while_it_waits(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with one_server(tmp_path) as address, blocking.connect(address) as client:
-        before = signal.signal(signal.SIGALRM, hit)
-        try:
+        with alarm_calls(hit):
             while calls < 300:
                 calls += 1
                 try:
@@ -239,10 +239,6 @@ def test_signals_at_random_times_while_it_waits(tmp_path: Path) -> None:
                     signal.setitimer(signal.ITIMER_REAL, 0)
                 except KeyboardInterrupt:
                     hits += 1
-        finally:
-            with suppress(KeyboardInterrupt):
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
         applied = client.submit(Book.all(), timeout=PATIENCE_S)
         assert len(applied) == len(set(applied))
         assert hits > 20

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -59,6 +60,30 @@ def everywhere(attempt: Callable[[Interrupt], None], *, step: int = 1) -> int:
         count += 1
 
 
+@contextmanager
+def alarm_calls(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """SIGALRM calls `handler`, which may raise KeyboardInterrupt; no alarm is left at the end.
+
+    Where the garbage collector runs a callback of a weak reference or a finalizer (those of
+    `threading` among them), Python itself drops what is raised in it and reports that to
+    `sys.unraisablehook`. Nothing was interrupted then, and it is no fault of the code.
+    """
+    handler_before, hook_before = signal.signal(signal.SIGALRM, handler), sys.unraisablehook
+
+    def hook(dropped: sys.UnraisableHookArgs) -> None:
+        if not isinstance(dropped.exc_value, KeyboardInterrupt):
+            hook_before(dropped)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        with suppress(KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.unraisablehook = hook_before
+        signal.signal(signal.SIGALRM, handler_before)
+
+
 def alarmed(call: Callable[[], object], seconds: float) -> None:
     """Call it; a signal handler raises KeyboardInterrupt after so long, wherever that is."""
     armed = [True]
@@ -68,14 +93,12 @@ def alarmed(call: Callable[[], object], seconds: float) -> None:
             armed[0] = False
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGALRM, handler)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        call()
-        armed[0] = False
-    except KeyboardInterrupt:
-        pass
-    finally:
-        armed[0] = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    with alarm_calls(handler):
+        try:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            call()
+            armed[0] = False
+        except KeyboardInterrupt:
+            pass
+        finally:
+            armed[0] = False

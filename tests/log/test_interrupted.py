@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import random
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -268,6 +270,28 @@ def test_the_threads_of_a_log_begin_again_after_an_interrupt(tmp_path: Path) -> 
         log.close()
 
     assert everywhere(attempt, step=13) > 8
+
+
+def test_a_signal_that_python_drops_is_no_failure() -> None:
+    """The handler runs within a callback of a weak reference: nobody can catch what it raises."""
+
+    def wait(_: object) -> None:
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            pass
+
+    class Thing:
+        """What is deleted."""
+
+    def verb() -> None:
+        thing = Thing()
+        watch = weakref.ref(thing, wait)
+        del thing
+        were_dropped.append(watch() is None)
+
+    were_dropped: list[bool] = []
+    alarmed(verb, 0.001)
+    assert were_dropped == [True]
 
 
 @pytest.mark.slow
