@@ -139,7 +139,7 @@ class Churn(Chaos):
             assert node.raft.current_term == term, "I16: the term moved in calm"
             assert node.raft.known_configuration == configuration, "C28: an order never arrived"
             if record.is_stateful:
-                assert node.log == reference.log == node.platter, f"I16: logs {node.number}"
+                assert node.log == reference.log == node.durable_log, f"I16: logs {node.number}"
                 assert node.commit_index == len(node.log), f"I16: not committed {node.number}"
                 assert not node.raft.is_joining
                 assert not node.raft.is_reserve

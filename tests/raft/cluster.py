@@ -112,10 +112,10 @@ class Cluster(Changing, DiskFaults, Snapshotting):
         node = self.nodes[number]
         node.start_empty()
         durable = node.durable
-        if durable is not node.platter:
-            node.platter, node.platter_first = list(durable), len(durable) + 1
-        node.log = list(node.platter)
-        node.first = node.platter_first
+        if durable is not node.durable_log:
+            node.durable_log, node.durable_first = list(durable), len(durable) + 1
+        node.log = list(node.durable_log)
+        node.first = node.durable_first
         node.commit_index = len(node.snapshots[-1]) if node.snapshots else 0
         record = node.stored.record(MemberId(number)) if node.stored is not None else None
         if node.stored is not None and (record is None or not record.is_stateful):
@@ -154,9 +154,9 @@ class Cluster(Changing, DiskFaults, Snapshotting):
     def crash(self, number: int, *, keep: int = 0) -> int:
         """Power loss: of what was not synced, the first `keep` entries survive by luck."""
         node = self.nodes[number]
-        survivors = min(len(node.log), len(node.platter) + keep)
-        if survivors > len(node.platter) and not node.is_reset:
-            node.platter = node.log[:survivors]
+        survivors = min(len(node.log), len(node.durable_log) + keep)
+        if survivors > len(node.durable_log) and not node.is_reset:
+            node.durable_log = node.log[:survivors]
         node.is_up = False
         for key in [key for key in self.history.read_index_min if key[0] == number]:
             del self.history.read_index_min[key]
@@ -215,7 +215,7 @@ class Cluster(Changing, DiskFaults, Snapshotting):
             case Truncate(after=after):
                 del node.log[after:]
                 if not node.is_reset:
-                    del node.platter[after:]
+                    del node.durable_log[after:]
                 node.syncs = [(ticket, min(upto, after)) for ticket, upto in node.syncs]
             case SaveHardState():
                 node.saves.append((effect.ticket, effect.term, effect.voted_for))
@@ -232,8 +232,8 @@ class Cluster(Changing, DiskFaults, Snapshotting):
                 node.commit_index = index
                 mine = node.log[:index]
                 voters = node.raft.configuration.voters
-                platters = [self.nodes[voter].log_for_majority(mine) for voter in voters]
-                self.history.commit(index, node.log, platters)
+                durable_logs = [self.nodes[voter].log_for_majority(mine) for voter in voters]
+                self.history.commit(index, node.log, durable_logs)
             case ReadReady(token=token, index=index):
                 self.history.read_answered(node.number, token, index)
             case RoleChanged(state=state, term=term):
@@ -376,11 +376,11 @@ class Cluster(Changing, DiskFaults, Snapshotting):
         if not node.is_up or not node.syncs:
             return False
         ticket, upto = node.syncs.pop(0)
-        if upto > len(node.platter) or (node.is_reset and upto):
-            node.platter = node.log[:upto]
+        if upto > len(node.durable_log) or (node.is_reset and upto):
+            node.durable_log = node.log[:upto]
             node.is_reset = False
         if not node.is_reset:
-            node.platter_first = min(node.first, len(node.platter) + 1)
+            node.durable_first = min(node.first, len(node.durable_log) + 1)
         self.step(number, Synced(ticket))
         return True
 

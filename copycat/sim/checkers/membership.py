@@ -217,7 +217,7 @@ class MembershipChecker:
 
     def had_by_all(self, had: Sequence[int]) -> int:
         """Up to here every member of the newest committed configuration that has a log has, or
-        once had, all on its platter (I22). had: by member number, how far that is.
+        once had, all on its index_after_power_loss (I22). had: by member number, how far that is.
 
         What was deleted below the `since` of a member was deleted without it: it joins above that.
         """
