@@ -208,7 +208,9 @@ def check_removed_field(
         return
     like = [name for name, default in new_values.items() if type(default) is type(value)]
     if like:
-        problem = f"it is gone, and {like[0]} of the same type is new: was it renamed?"
+        problem = (
+            f"the class has it no more, and {like[0]} of the same type is new: was it renamed?"
+        )
         hint = (
             f'snapshot_aliases = {{"{alias}": "{like[0]}"}} in the machine\'s class when it was '
             f'renamed, {{"{alias}": None}} when it is to be left out'

@@ -184,7 +184,7 @@ class LogRepair:
             "nothing is missing"
             if cut.lost_upto == NO_ENTRY
             else f"the others must give {self.lost_entries}",
-            damaged or "no place, for it was gone",
+            damaged or "no place: its file was missing",
         )
         return True
 

@@ -74,7 +74,7 @@ class ForwardedRequests:
     def fail_all(self, leader: str) -> None:
         """Tell every waiting client that its requests may be lost; `leader` is the new one."""
         by_connection, self._by_connection = self._by_connection, {}
-        reason = "the leader that this request was passed to is gone"
+        reason = "the leader that this request was passed to cannot be reached"
         for connection, forwarded in by_connection.items():
             route = Route(MemberId(0), connection)
             for session in sorted(forwarded.sessions):

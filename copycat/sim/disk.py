@@ -132,7 +132,7 @@ class SimDisk:
         """Tell the model how a start repaired the damage that was done while the member was down
         (F2, F3)."""
         log, lost_entries, disk_model = directory.log, directory.lost_entries, self.disk_model
-        if disk_model.is_rotten:
+        if disk_model.has_unseen_damage:
             lost_upto, term = (
                 (NO_ENTRY, 0)
                 if lost_entries is None
@@ -159,7 +159,7 @@ class SimDisk:
         victims = list(self._victims())
         if not victims:
             return
-        self.disk_model.is_rotten = True
+        self.disk_model.has_unseen_damage = True
         for _ in range(self._random.between(1, 3)):
             path, offset, nbytes = self._random.pick(victims)
             if not self.env.exists(path):
@@ -222,7 +222,7 @@ class SimDisk:
             max_segment_size=options.max_segment_size,
             max_entries_per_segment=options.max_entries_per_segment,
             min_free_space=MIN_FREE_SPACE,
-            whole=self.disk_model.is_rotten and env is None,
+            whole=self.disk_model.has_unseen_damage and env is None,
             snapshots=None if env is not None else self._snapshots,
             compress=member % 2 == 1,  # members need not agree on that
         )

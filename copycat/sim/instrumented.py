@@ -224,7 +224,7 @@ class _SyncScope:
         self._disk_model = disk_model
 
     def note(self) -> None:
-        """It is on the platter."""
+        """It is on the disk."""
         disk_model = self._disk_model
         disk_model.durable = max(disk_model.durable, self.upto)
         disk_model.gaps.durable = max(disk_model.gaps.durable, self._installs)
@@ -363,7 +363,7 @@ class InstrumentedLog:
                 "the log claims more than was synced",
                 member=self._disk_model.member,
                 durable_index=durable,
-                platter=self._disk_model.durable,
+                index_after_power_loss=self._disk_model.durable,
             )
         return durable
 

@@ -149,7 +149,7 @@ class Marks:
         self._crowded: dict[int, tuple[int, int]] = {}
         """Rounds behind which other reads were seen to wait."""
 
-    def struck(self, kind: str, host: SimHost) -> None:
+    def fault_meets(self, kind: str, host: SimHost) -> None:
         """A fault of this kind meets `host`."""
         for state in states_of(host):
             self._mark(f"{kind} while {state}")

@@ -62,7 +62,7 @@ class Nemesis:
     def begin(self) -> None:
         """Schedule the first fault."""
         if not self._is_over:
-            self._world.after(self._random.around(self._options.fault_us), self._strike)
+            self._world.after(self._random.around(self._options.fault_us), self._next_fault)
 
     def calm(self) -> None:
         """No more faults: everything is repaired now, and everybody is up and awake."""
@@ -81,10 +81,10 @@ class Nemesis:
         for client in self._clients:
             client.silent_until_us = 0
 
-    def _strike(self) -> None:
+    def _next_fault(self) -> None:
         if self._is_over:
             return
-        self._world.after(self._random.around(self._options.fault_us), self._strike)
+        self._world.after(self._random.around(self._options.fault_us), self._next_fault)
         kind = self._random.pick(self._options.faults)
         if self.fault_trigger is not None and not self.fault_trigger.keep_waiting():
             self.fault_trigger = None
@@ -113,12 +113,12 @@ class Nemesis:
         """The member for which the fault waited; else any, every second time a leader if there is
         one."""
         if self._met is not None:
-            self._marks.struck(self._kind, self._met)
+            self._marks.fault_meets(self._kind, self._met)
             return self._met
         leaders = self._leaders()
         is_leader = leaders and self._random.chance(500_000)
         host = self._random.pick(leaders if is_leader else self._hosts)
-        self._marks.struck(self._kind, host)
+        self._marks.fault_meets(self._kind, host)
         return host
 
     def _leaders(self) -> list[SimHost]:
@@ -159,7 +159,8 @@ class Nemesis:
         """
         host = self._victim()
         is_next = not any(
-            one.disk_model.is_rotten or one.disk_model.loss.entries_before for one in self._hosts
+            one.disk_model.has_unseen_damage or one.disk_model.loss.entries_before
+            for one in self._hosts
         )
         if host.is_up and is_next and all(one.may_vote for one in self._hosts):
             host.lose_power()
@@ -168,11 +169,11 @@ class Nemesis:
 
     def _disk_rollback(self) -> None:
         """Copy a disk, or put an earlier copy back."""
-        self._copies.strike()
+        self._copies.put_back_or_take()
 
     def _power_all(self) -> None:
         for host in self._hosts:
-            self._marks.struck(self._kind, host)
+            self._marks.fault_meets(self._kind, host)
             if host.is_up:
                 host.lose_power()
                 self.restart(host, self._down_us())
@@ -187,7 +188,7 @@ class Nemesis:
         """A member is down or cut off for so long that the others' logs grow without it."""
         host = self._met or self._random.pick(self._hosts)
         length_us = self._random.between(3, 8) * SECOND
-        self._marks.struck(self._kind, host)
+        self._marks.fault_meets(self._kind, host)
         if not host.is_up:
             return
         if self._random.chance(500_000):
@@ -328,7 +329,7 @@ class Nemesis:
         if not leaders:
             return
         host = leaders[0]
-        self._marks.struck(self._kind, host)
+        self._marks.fault_meets(self._kind, host)
         leader = host.number
         others = [one.number for one in self._hosts if one is not host]
         timeout_us = self._options.raft.election_timeout_ms * MS

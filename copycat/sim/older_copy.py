@@ -87,7 +87,7 @@ class OlderCopies:
         self._restart = restart
         self._copies: dict[int, OlderCopy] = {}
 
-    def strike(self) -> None:
+    def put_back_or_take(self) -> None:
         """Put a copy back if that is allowed now; else take one."""
         for host in self._random.shuffled(self._hosts):
             older = self._copies.get(host.number)
@@ -110,7 +110,7 @@ class OlderCopies:
         is_sound = not (
             disk_model.older
             or disk_model.saving
-            or disk_model.is_rotten
+            or disk_model.has_unseen_damage
             or disk_model.loss.entries_before
         )
         return is_sound and disk_model.gaps.unread is None and not (disk.is_cut or disk.has_fault)
@@ -123,7 +123,7 @@ class OlderCopies:
             and (older.hard_state == disk_model.hard_state or self._is_vote_past(host, older))
             and older.durable < disk_model.durable
             and all(one.may_vote and not one.disk_model.loss.entries_before for one in hosts)
-            and not any(one.disk_model.is_rotten for one in hosts)
+            and not any(one.disk_model.has_unseen_damage for one in hosts)
             and sum(_holds(one.disk_model, disk_model) for one in hosts if one is not host)
             >= len(hosts) - len(hosts) // 2
         )
@@ -148,4 +148,4 @@ class OlderCopies:
 def _holds(one: DiskModel, other: DiskModel) -> bool:
     """Whether `one` has all durable entries of `other`, durably."""
     end = other.durable
-    return one.platter >= end and one.entries[:end] == other.entries[:end]
+    return one.index_after_power_loss >= end and one.entries[:end] == other.entries[:end]

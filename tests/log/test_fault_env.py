@@ -340,7 +340,7 @@ def test_stop_after_cuts_at_every_boundary() -> None:
         env.list("/d")
 
 
-def test_corrupt_changes_cache_and_platter() -> None:
+def test_corrupt_changes_cache_and_disk() -> None:
     env = disk()
     env.replace_file("/d/f", b"abc")
     env.corrupt("/d/f", 1, 0x20)

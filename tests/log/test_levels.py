@@ -96,7 +96,7 @@ def test_f2_a_changed_byte_is_told_alike_at_both_levels(mapped: bool) -> None:
             read()
         assert (caught.value.index, caught.value.path) == (3, f"{DIRECTORY}/1-1.log")
         assert caught.value.offset <= offset
-    env.corrupt(f"{DIRECTORY}/1-1.log", offset, 1)  # a read error that was not of the platter
+    env.corrupt(f"{DIRECTORY}/1-1.log", offset, 1)  # a read error that was not of the disk
     assert contents(log) == expected(1, 21)
 
 

@@ -105,10 +105,10 @@ class Cluster(DiskFaults, Snapshotting):
         node = self.nodes[number]
         node.start_empty()
         durable = node.durable
-        if durable is not node.platter:
-            node.platter, node.platter_first = list(durable), len(durable) + 1
-        node.log = list(node.platter)
-        node.first = node.platter_first
+        if durable is not node.durable_log:
+            node.durable_log, node.durable_first = list(durable), len(durable) + 1
+        node.log = list(node.durable_log)
+        node.first = node.durable_first
         node.commit_index = len(node.snapshots[-1]) if node.snapshots else 0
         if node.lost_upto != NO_ENTRY and node.hard_state[0] < node.required_term:
             node.hard_state = (node.required_term, 0)
@@ -142,9 +142,9 @@ class Cluster(DiskFaults, Snapshotting):
     def crash(self, number: int, *, keep: int = 0) -> int:
         """Power loss: of what was not synced, the first `keep` entries survive by luck."""
         node = self.nodes[number]
-        survivors = min(len(node.log), len(node.platter) + keep)
-        if survivors > len(node.platter) and not node.is_reset:
-            node.platter = node.log[:survivors]
+        survivors = min(len(node.log), len(node.durable_log) + keep)
+        if survivors > len(node.durable_log) and not node.is_reset:
+            node.durable_log = node.log[:survivors]
         node.is_up = False
         for key in [key for key in self.history.read_index_min if key[0] == number]:
             del self.history.read_index_min[key]
@@ -203,7 +203,7 @@ class Cluster(DiskFaults, Snapshotting):
             case Truncate(after=after):
                 del node.log[after:]
                 if not node.is_reset:
-                    del node.platter[after:]
+                    del node.durable_log[after:]
                 node.syncs = [(ticket, min(upto, after)) for ticket, upto in node.syncs]
             case SaveHardState():
                 node.saves.append((effect.ticket, effect.term, effect.voted_for))
@@ -219,8 +219,8 @@ class Cluster(DiskFaults, Snapshotting):
             case Commit(index=index):
                 node.commit_index = index
                 mine = node.log[:index]
-                platters = [other.log_for_majority(mine) for other in self.nodes.values()]
-                self.history.commit(index, node.log, platters)
+                durable_logs = [other.log_for_majority(mine) for other in self.nodes.values()]
+                self.history.commit(index, node.log, durable_logs)
             case ReadReady(token=token, index=index):
                 self.history.read_answered(node.number, token, index)
             case RoleChanged(state=state, term=term):
@@ -341,11 +341,11 @@ class Cluster(DiskFaults, Snapshotting):
         if not node.is_up or not node.syncs:
             return False
         ticket, upto = node.syncs.pop(0)
-        if upto > len(node.platter) or (node.is_reset and upto):
-            node.platter = node.log[:upto]
+        if upto > len(node.durable_log) or (node.is_reset and upto):
+            node.durable_log = node.log[:upto]
             node.is_reset = False
         if not node.is_reset:
-            node.platter_first = min(node.first, len(node.platter) + 1)
+            node.durable_first = min(node.first, len(node.durable_log) + 1)
         self.step(number, Synced(ticket))
         return True
 

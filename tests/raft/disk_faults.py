@@ -28,7 +28,7 @@ class DiskFaults(ABC):
         """
         node = self.nodes[number]
         self.crash(number)
-        node.platter = []
+        node.durable_log = []
         node.has_lost = True
         node.hard_state = (node.hard_state[0] + 1, 0)
         self.start(number, lost=lost)
@@ -41,8 +41,8 @@ class DiskFaults(ABC):
         node = self.nodes[number]
         self.crash(number)
         before = list(node.durable)
-        del node.platter[index - 1 :]
-        node.platter_first = min(node.platter_first, len(node.platter) + 1)
+        del node.durable_log[index - 1 :]
+        node.durable_first = min(node.durable_first, len(node.durable_log) + 1)
         node.has_lost = True
         if is_recovering:
             node.lost_upto, node.log_before_loss, node.is_older_copy = (

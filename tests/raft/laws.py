@@ -44,7 +44,7 @@ class History:
         law(mine == self.committed, "I6 a leader lacks committed entries", member=member)
 
     def voted(self, voter: int, term: int, candidate: int, durable: tuple[int, int]) -> None:
-        """I2: at most one vote a term on the wire, and on the platter before that."""
+        """I2: at most one vote a term on the wire, and on the disk before that."""
         first = self.votes.setdefault((voter, term), candidate)
         law(first == candidate, "I2 one vote a term", voter=voter, term=term, votes=(first,))
         law(durable == (term, candidate), "I2 durable vote", voter=voter, disk=durable)
@@ -54,9 +54,14 @@ class History:
         first = self.entries.setdefault((index, entry.term), (entry.payload, previous_term))
         law(first == (entry.payload, previous_term), "I5 log matching", index=index, entry=entry)
 
-    def acknowledged(self, member: int, match_index: int, platter: list[Entry]) -> None:
-        """I3: what is promised is on the platter."""
-        law(match_index <= len(platter), "I3 acks tell the truth", member=member, at=match_index)
+    def acknowledged(self, member: int, match_index: int, durable_log: list[Entry]) -> None:
+        """I3: what is promised is on the disk."""
+        law(
+            match_index <= len(durable_log),
+            "I3 acks tell the truth",
+            member=member,
+            at=match_index,
+        )
 
     def installed(self, member: int, entries: list[Entry]) -> None:
         """I12: a snapshot is a prefix of what was committed."""
@@ -72,23 +77,25 @@ class History:
             deletion_floor=deletion_floor,
         )
 
-    def commit(self, index: int, log: list[Entry], platters: list[list[Entry]]) -> None:
+    def commit(self, index: int, log: list[Entry], durable_logs: list[list[Entry]]) -> None:
         """I6: committed is for ever and durable on a majority (I7, Figure 8)."""
         before = self.committed[:index]
         mine = log[:index]
         law(mine[: len(before)] == before, "I6 committed is for ever", index=index)
         law(len(mine) == index, "I4 commit beyond the log", index=index)
         if index > len(self.committed):
-            copies = sum(platter[:index] == mine for platter in platters)
+            copies = sum(durable_log[:index] == mine for durable_log in durable_logs)
             law(2 * copies > self.voters, "I6 durable on a majority", index=index, copies=copies)
             self.committed = mine
         self.commit_max = max(self.commit_max, index)
 
-    def matched(self, match_index: int, log: list[Entry], platter: list[Entry]) -> None:
+    def matched(self, match_index: int, log: list[Entry], durable_log: list[Entry]) -> None:
         """I9: a leader's match is within the common durable prefix."""
         if match_index:
-            same = platter[match_index - 1 : match_index] == log[match_index - 1 : match_index]
-            law(same, "I9 match is a fact", match_index=match_index, platter=len(platter))
+            same = durable_log[match_index - 1 : match_index] == log[match_index - 1 : match_index]
+            law(
+                same, "I9 match is a fact", match_index=match_index, durable_index=len(durable_log)
+            )
 
     def read_requested(self, member: int, token: int) -> None:
         """A read arrives: it must see everything that is committed now (I14)."""

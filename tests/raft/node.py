@@ -32,8 +32,8 @@ class Envelope(NamedTuple):
 class Image(NamedTuple):
     """A copy of what one member had on its disk."""
 
-    platter: list[Entry]
-    platter_first: int
+    durable_log: list[Entry]
+    durable_first: int
     snapshots: list[list[Entry]]
     hard_state: tuple[int, int]
 
@@ -56,8 +56,8 @@ class Node:
     def __init__(self, number: int) -> None:
         self.number = number
         self.log: list[Entry] = []
-        self.platter: list[Entry] = []
-        self.platter_first = 1
+        self.durable_log: list[Entry] = []
+        self.durable_first = 1
         self.snapshots: list[list[Entry]] = []
         """The newest two that were saved, each as the entries that it covers."""
         self.hard_state = (0, 0)
@@ -93,7 +93,7 @@ class Node:
         self.syncs: list[tuple[int, int]] = []
         self.first = 1
         self.is_reset = False
-        """The log was reset, and no sync has reached the platter since."""
+        """The log was reset, and no sync has reached the disk since."""
         self.requests: dict[MemberId, ShipSnapshot] = {}
         """Snapshots that its core wants to be sent."""
         self.shipping: dict[MemberId, list[Entry]] = {}
@@ -123,15 +123,15 @@ class Node:
     def take_image(self) -> None:
         """A backup of the disk as it is now."""
         snapshots = [list(snapshot) for snapshot in self.snapshots]
-        first = self.platter_first
-        self.image = Image(list(self.platter), first, snapshots, self.hard_state)
+        first = self.durable_first
+        self.image = Image(list(self.durable_log), first, snapshots, self.hard_state)
 
     def restore_image(self) -> None:
         """The disk is what it was when the image was taken."""
         assert self.image is not None, "no image was taken"
         self.log_before_loss = list(self.durable)
-        self.platter = list(self.image.platter)
-        self.platter_first = self.image.platter_first
+        self.durable_log = list(self.image.durable_log)
+        self.durable_first = self.image.durable_first
         self.snapshots = [list(snapshot) for snapshot in self.image.snapshots]
         self.hard_state = self.image.hard_state
         self.lost_upto, self.has_regressed, self.has_lost = NO_ENTRY, True, True
@@ -141,7 +141,7 @@ class Node:
         """What a restart finds: a snapshot ahead of the log, or in conflict with it, wins."""
         newest = self.snapshots[-1] if self.snapshots else []
         end = len(newest)
-        return self.platter if self.platter[end - 1 : end] == newest[-1:] else newest
+        return self.durable_log if self.durable_log[end - 1 : end] == newest[-1:] else newest
 
 
 def name_of(entries: list[Entry]) -> EntryId:

@@ -245,7 +245,7 @@ class Chaos:
         assert reference.log[-1].payload == "last", reference.log
         for node in cluster.nodes.values():
             assert node.raft.current_term == term, "I16: the term moved in calm"
-            assert node.log == reference.log == node.platter, f"I16: logs differ {node.number}"
+            assert node.log == reference.log == node.durable_log, f"I16: logs differ {node.number}"
             assert node.commit_index == len(node.log), f"I16: not all committed {node.number}"
         assert not cluster.history.read_index_min, "I16: a read hangs"
 

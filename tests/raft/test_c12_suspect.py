@@ -327,7 +327,7 @@ def test_all_three_suspect_at_one_index_nobody_leads_and_nothing_is_discarded() 
     for node in cluster.nodes.values():
         assert node.raft.state is ServerState.FOLLOWER
         assert (node.raft.current_term, node.raft.eligibility.lost_upto) == (2, EntryId(1, 2))
-        assert len(node.platter) == 1
+        assert len(node.durable_log) == 1
 
 
 class Rotting(Chaos):
@@ -367,19 +367,19 @@ class Rotting(Chaos):
         node = nodes[number]
         if node.is_up and self.rng.random() < 0.5:
             node.gaps = (node.commit_index, node.commit_index)
-        first = node.platter_first
+        first = node.durable_first
         is_next = all(each.lost_upto == NO_ENTRY for each in nodes.values())
         if (
             node.is_up
             or len(nodes) < 3
             or not is_next
-            or first > len(node.platter)
+            or first > len(node.durable_log)
             or self.rng.random() < 0.4
         ):
             super().crash_or_restart()
         else:
             self.rots += 1
-            self.cluster.rot(number, self.rng.randrange(first, len(node.platter) + 1))
+            self.cluster.rot(number, self.rng.randrange(first, len(node.durable_log) + 1))
 
 
 @pytest.mark.slow
@@ -415,7 +415,7 @@ def test_entries_that_it_acknowledges_meanwhile_count() -> None:
     cluster.stabilize()
     assert cluster.nodes[1].commit_index == len(cluster.nodes[1].log)
     assert not cluster.nodes[2].raft.eligibility.is_recovering
-    assert cluster.nodes[2].platter == cluster.nodes[1].log
+    assert cluster.nodes[2].durable_log == cluster.nodes[1].log
 
 
 def test_append_entries_is_well_formed_here() -> None:

@@ -74,9 +74,9 @@ class Restoring(Chaos):
         """As it was in this term, before some of its entries came."""
         node.take_image()
         assert node.image is not None
-        first, last = node.image.platter_first, len(node.image.platter)
+        first, last = node.image.durable_first, len(node.image.durable_log)
         left = self.rng.randrange(first - 1, last)
-        del node.image.platter[left:]
+        del node.image.durable_log[left:]
         snapshots = node.image.snapshots
         snapshots[:] = [one for one in snapshots if len(one) <= left]
 
@@ -88,7 +88,7 @@ class Restoring(Chaos):
             each.durable[: len(durable)] == durable for each in nodes.values() if each is not node
         ]
         return (
-            len(node.platter) >= node.platter_first
+            len(node.durable_log) >= node.durable_first
             and not any(
                 each.has_regressed or each.lost_upto != NO_ENTRY for each in nodes.values()
             )

@@ -145,7 +145,7 @@ def test_i2_a_hard_state_that_changes_its_vote() -> None:
         store.begin_save(2, MemberId(0))
 
 
-def test_i3_an_acknowledgement_of_what_is_not_on_the_platter(three: Three) -> None:
+def test_i3_an_acknowledgement_of_what_is_not_on_the_disk(three: Three) -> None:
     three.write(1, frames(1, 4), durable=False)
     three.hear(1, 1, end=4, commit=0)
     three.checker.sent(1, 0, AppendReply(1, 1, True, 0, NO_ENTRY))
@@ -198,7 +198,7 @@ def test_i4_a_member_wakes_below_its_durable_term(three: Three) -> None:
         three.checker.after_step(three.views[1])
 
 
-def test_i4_a_follower_commits_above_its_platter(three: Three) -> None:
+def test_i4_a_follower_commits_above_what_is_on_its_disk(three: Three) -> None:
     three.write(0, frames(1, 3))
     three.write(1, frames(1, 3), durable=False)
     three.hear(1, 1, end=3, commit=2)

@@ -22,7 +22,7 @@ def disk_model() -> DiskModel:
     disk_model = DiskModel(0, history)
     disk_model.append(frames)
     disk_model.durable = 6
-    disk_model.is_rotten = True
+    disk_model.has_unseen_damage = True
     return disk_model
 
 
@@ -37,7 +37,7 @@ def test_c12_what_was_durable_counts_as_lost(disk_model: DiskModel) -> None:
         6,
     )
     assert disk_model.had == 6, "a deletion need not wait for it"
-    assert not disk_model.is_rotten
+    assert not disk_model.has_unseen_damage
 
 
 def test_c12_nothing_is_lost_that_is_there(disk_model: DiskModel) -> None:

@@ -90,7 +90,7 @@ def test_a_crash_before_the_sync_of_a_reset_leaves_either_log(disk_model: DiskMo
         disk_model.crashed()
         disk_model.recovered(recovered, (0, 0), before=before, snapshots=[entry])
         assert disk_model.last_index == max([6, *(index for index, _, _ in recovered)])
-        assert disk_model.platter == disk_model.last_index
+        assert disk_model.index_after_power_loss == disk_model.last_index
         disk_model.entries, disk_model.durable, disk_model.least, disk_model.most = (
             disk_model.entries[:3],
             2,

@@ -80,7 +80,7 @@ class Frozen(NamedTuple):
     last: int
     applied: int
     durable: int
-    platter: int
+    index_after_power_loss: int
     """Every member has its log, or a snapshot, up to here on its disk, or had it before damage
     (decision 0017)."""
     acknowledged_index: int
@@ -255,7 +255,7 @@ class CompactionLaws:
                     return release_class, r
                 if (
                     release_class in {Release.STABLE, Release.SEQUENTIAL}
-                    and index <= frozen.platter
+                    and index <= frozen.index_after_power_loss
                 ):
                     if release_class is Release.STABLE or frozen.is_major:
                         return release_class, r

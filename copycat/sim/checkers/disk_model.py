@@ -59,7 +59,7 @@ class DiskModel:
         """Whether the member leads, and its commit index, at the moment of the call."""
         self.snapshot = NO_ENTRY
         """What the newest snapshot that is durable here covers."""
-        self.is_rotten = False
+        self.has_unseen_damage = False
         """Bytes of the log were damaged, and no start has seen it yet."""
         self.loss = Loss(self)
         """What was durable and must be recovered (C12, F8)."""
@@ -83,7 +83,7 @@ class DiskModel:
         return len(self.entries)
 
     @property
-    def platter(self) -> int:
+    def index_after_power_loss(self) -> int:
         """A power cut now keeps the entries up to this, in the log or in a snapshot (I3)."""
         return max(self.durable, self.snapshot.index)
 
@@ -91,7 +91,7 @@ class DiskModel:
     def had(self) -> int:
         """The member once had all entries up to this one on its disk: no deletion waits for it
         (C23)."""
-        return max(self.platter, len(self.loss.entries_before))
+        return max(self.index_after_power_loss, len(self.loss.entries_before))
 
     @property
     def term_floor(self) -> int:
@@ -238,7 +238,7 @@ class DiskModel:
         lost_upto: what the directory says that it held; NO_ENTRY for nothing.  term: that its
         hard state was raised to for it. C12: it may not say less than was durable.
         """
-        self.is_rotten = False
+        self.has_unseen_damage = False
         last = max(last_index, before.index)
         last_durable = EntryId(self.term_at(self.durable), self.durable)
         if last < self.durable and lost_upto < last_durable:

@@ -19,7 +19,7 @@ class DurableLog(Protocol):
     durable: int
 
     @property
-    def platter(self) -> int: ...
+    def index_after_power_loss(self) -> int: ...
 
 
 class Loss:
@@ -90,28 +90,33 @@ class Loss:
             self.is_unaware = not (has_all or (lacks_entries and is_recorded))
             if not self.is_unaware:
                 self.bound = min(self.credited, len(self.entries_before))
-                self._limit_credits(self._log.platter)
+                self._limit_credits(self._log.index_after_power_loss)
         return bool(self.entries_before) and not self.is_unaware and not lacks_entries
 
     def _is_back(self, end: int) -> bool:
-        return self._log.platter >= end and self._log.entries[:end] == self.entries_before[:end]
+        return (
+            self._log.index_after_power_loss >= end
+            and self._log.entries[:end] == self.entries_before[:end]
+        )
 
     def recovered(self) -> None:
         """The member says that it has everything again: check that it has what was committed
         (C12)."""
-        entries, platter, committed = (
+        entries, index_after_power_loss, committed = (
             self._log.entries,
-            self._log.platter,
+            self._log.index_after_power_loss,
             self._log.history.committed,
         )
         for at in range(min(self.bound, len(committed))):
             entry = committed[at]
-            if self.entries_before[at] == entry and (at >= platter or entries[at] != entry):
+            if self.entries_before[at] == entry and (
+                at >= index_after_power_loss or entries[at] != entry
+            ):
                 raise violated(
                     "C12",
                     "a loss is forgotten before a committed entry is back",
                     member=self._log.member,
                     index=at + 1,
-                    platter=platter,
+                    index_after_power_loss=index_after_power_loss,
                 )
         self.entries_before = []

@@ -155,13 +155,13 @@ class RaftChecker:
     def _acknowledged(self, disk_model: DiskModel, message: AppendReply) -> None:
         if not message.accepted:
             return
-        if message.match_index > disk_model.platter:
+        if message.match_index > disk_model.index_after_power_loss:
             raise violated(
                 "I3",
-                "an acknowledgement of what is not on the platter",
+                "an acknowledgement of what is not on the disk",
                 member=disk_model.member,
                 match_index=message.match_index,
-                platter=disk_model.platter,
+                index_after_power_loss=disk_model.index_after_power_loss,
             )
         heard = self._heard[disk_model.member].last.get(message.term, -1)
         if message.match_index > max(heard, disk_model.snapshot.index):
@@ -178,13 +178,16 @@ class RaftChecker:
     def _has_snapshot(disk_model: DiskModel, message: InstallReply) -> None:
         """A member says that it has what a snapshot covers: in its log, or as the snapshot."""
         entry = message.entry
-        if entry.index > disk_model.platter or disk_model.term_at(entry.index) != entry.term:
+        if (
+            entry.index > disk_model.index_after_power_loss
+            or disk_model.term_at(entry.index) != entry.term
+        ):
             raise violated(
                 "I12",
-                "a snapshot is confirmed that is not on the platter",
+                "a snapshot is confirmed that is not on the disk",
                 member=disk_model.member,
                 entry=entry,
-                platter=disk_model.platter,
+                index_after_power_loss=disk_model.index_after_power_loss,
             )
         disk_model.promised = max(disk_model.promised, entry.index)
 
@@ -313,13 +316,13 @@ class RaftChecker:
                 entry_term=entry_term,
             )
         heard = self._heard[view.number]
-        if commit > disk_model.platter:
+        if commit > disk_model.index_after_power_loss:
             raise violated(
                 "I4",
-                "a follower commits above its platter",
+                "a follower commits above what is on its disk",
                 member=view.number,
                 now=now,
-                platter=disk_model.platter,
+                index_after_power_loss=disk_model.index_after_power_loss,
             )
         if commit > max(heard.verified, disk_model.snapshot.index):
             raise violated(
@@ -350,7 +353,10 @@ class RaftChecker:
         holders = [
             MemberId(self.ids[one.member])
             for one in self.disk_models
-            if (one.platter >= commit and one.entries[commit - 1 : commit] == [newest])
+            if (
+                one.index_after_power_loss >= commit
+                and one.entries[commit - 1 : commit] == [newest]
+            )
             # It votes as if it had it (C12).
             or one.loss.entries_before[commit - 1 : commit] == [newest]
         ]
@@ -387,7 +393,7 @@ class RaftChecker:
             if disk_model.term_at(disk_model.last_index) > view.term:
                 continue  # a later leader changed that log, and this one does not know it
             if match and (
-                match > min(disk_model.platter, disk_model.last_index)
+                match > min(disk_model.index_after_power_loss, disk_model.last_index)
                 or match > view.disk_model.last_index
                 or disk_model.entries[match - 1] != view.disk_model.entries[match - 1]
             ):
@@ -397,7 +403,7 @@ class RaftChecker:
                     leader=view.number,
                     member=member,
                     match_index=match,
-                    platter=disk_model.platter,
+                    index_after_power_loss=disk_model.index_after_power_loss,
                 )
 
 
