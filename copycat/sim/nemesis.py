@@ -371,7 +371,7 @@ class Nemesis:
 
     def _change(self) -> None:
         """Somebody asks for a change of the members."""
-        self._churn.strike()
+        self._churn.next_change()
 
     def _clean(self) -> None:
         """Somebody asks for a cleaning now."""
