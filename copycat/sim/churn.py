@@ -81,7 +81,7 @@ class Churn:
         """No more changes are asked for; those that were asked for may still be made."""
         self._is_over = True
 
-    def put_back_or_take(self) -> None:
+    def next_change(self) -> None:
         """Ask for one change, or start one newcomer."""
         asked = self._asked()
         if asked is None:
