@@ -276,7 +276,8 @@ class ChangeRefusal(enum.IntEnum):
     """A cluster without a voter could never change again."""
     UNKNOWN_MEMBER = 6
     MEMBER_ID_REUSED = 7
-    """This id was a member once, or is the id of a member with another address."""
+    """The log still names this id as a member that was removed, or it is the id of a member with
+    another address."""
     NO_MAJORITY = 8
     """The voters that the leader hears and streams to are no majority of the new configuration."""
     LEADER_ITSELF = 9
@@ -291,6 +292,8 @@ class ChangeRefusal(enum.IntEnum):
     """Another change of the same member was committed before the promotion was complete."""
     WRONG_TYPE = 13
     """The member is not of a type from which this change leads to the type that was asked for."""
+    TOO_MANY = 14
+    """So many requests for changes wait already that this one does not."""
 
 
 class ServerState(enum.StrEnum):

@@ -47,6 +47,7 @@ _WITH_CONFIGURATION: dict[
     ChangeRefusal.NOT_CONNECTED: MemberUnreachableError,
     ChangeRefusal.TIMED_OUT: PromotionTimeoutError,
     ChangeRefusal.SUPERSEDED: ChangeSupersededError,
+    ChangeRefusal.TOO_MANY: ChangeInProgressError,
 }
 
 

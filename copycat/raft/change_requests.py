@@ -21,7 +21,7 @@ from copycat.raft.changes import (
 from copycat.raft.configuration import Configuration
 from copycat.raft.effects import Append, ChangeFinished, Content
 from copycat.raft.leader_state import LeaderState
-from copycat.raft.pending_changes import PendingChange, Promotion
+from copycat.raft.pending_changes import WAITING_MAX, PendingChange, Promotion
 from copycat.raft.progress import Progress, ProgressState
 from copycat.raft.state import NOBODY, State
 from copycat.types import (
@@ -55,7 +55,7 @@ def on_change_requested(raft: State, token: int, change: ConfigurationChange) ->
     elif raft.configuration.entry != committed.entry:
         _join_change_in_flight(raft, leader_state, token, change)
     elif change.type is MemberType.ACTIVE and change.member in leader_state.changes.promotions:
-        leader_state.changes.promotions[change.member].tokens.append(token)
+        _await_vote(raft, leader_state.changes.promotions[change.member], token)
     elif change.base != committed.entry:
         _refuse(raft, token, ChangeRefusal.STALE_BASE)
     elif leader_state.transfer_to != NOBODY:
@@ -71,10 +71,19 @@ def _join_change_in_flight(
     newest = raft.configuration
     record = newest.record(change.member)
     is_flag = change.type is MemberType.ACTIVE and record is not None and record.is_promotable
-    if goal_holds(change, newest) or is_flag:
-        leader_state.changes.waiting.append(PendingChange(token, change, newest.entry))
-    else:
+    if not (goal_holds(change, newest) or is_flag):
         _refuse(raft, token, ChangeRefusal.IN_FLIGHT)
+        return
+    waiting = leader_state.changes.waiting
+    waiting.append(PendingChange(token, change, newest.entry))
+    if len(waiting) > WAITING_MAX:
+        _refuse(raft, waiting.pop(0).token, ChangeRefusal.TOO_MANY)
+
+
+def _await_vote(raft: State, promotion: Promotion, token: int) -> None:
+    promotion.tokens.append(token)
+    if len(promotion.tokens) > WAITING_MAX:
+        _refuse(raft, promotion.tokens.pop(0), ChangeRefusal.TOO_MANY)
 
 
 def _change(
@@ -112,6 +121,8 @@ def _missing_for(
 
 
 def _was_member(raft: State, member: MemberId) -> bool:
+    """Whether the log still names this id, as that of a member that was removed. After a trim it
+    does not, and then `since` keeps its old log apart from its new one (C30)."""
     return any(row.record(member) is not None for row in raft.configurations.rows)
 
 
@@ -226,7 +237,7 @@ def on_committed(raft: State, leader_state: LeaderState) -> None:
         if each.entry > committed.entry:
             changes.waiting.append(each)
         elif each.change.type is MemberType.ACTIVE and promotion is not None:
-            promotion.tokens.append(each.token)
+            _await_vote(raft, promotion, each.token)
         else:
             raft.effects.append(ChangeFinished(each.token, committed))
 

@@ -9,7 +9,11 @@ from copycat.raft.configuration import Configuration
 from copycat.raft.effects import ChangeFinished
 from copycat.types import ChangeRefusal, EntryId, MemberId
 
-__all__ = ["PendingChange", "PendingChanges", "Promotion"]
+__all__ = ["WAITING_MAX", "PendingChange", "PendingChanges", "Promotion"]
+
+WAITING_MAX = 64
+"""So many requests wait for one promotion, or for the entry that is not committed. With one more,
+the one that waits longest is refused: most likely who asked has asked again since."""
 
 
 class PendingChange(NamedTuple):

@@ -40,7 +40,7 @@ def refusal_text(
         case ChangeRefusal.UNKNOWN_MEMBER:
             return f"there is no member {name} ({_addresses(configuration)})"
         case ChangeRefusal.MEMBER_ID_REUSED:
-            return f"the member id {change.member:032x} of {name} was used before"
+            return _reused(configuration, change, name)
         case ChangeRefusal.WRONG_TYPE:
             is_now = configuration.type(change.member)
             return f"{name} is {is_now}: it cannot be {_VERBS[change.kind]} to {change.type}"
@@ -59,6 +59,11 @@ def refusal_text(
             is_now = configuration.type(change.member)
             what = "was removed" if is_now is MemberType.INACTIVE else f"was made {is_now}"
             return f"{name} {what} meanwhile, so the promotion has ended"
+        case ChangeRefusal.TOO_MANY:
+            return (
+                f"too many requests for changes wait at {own_address}, so this one does not wait"
+                f" any longer until {goal}"
+            )
         case _:
             assert_never(refusal)
 
@@ -92,6 +97,13 @@ def _stale(configuration: Configuration, change: ConfigurationChange) -> str:
         f"the members were changed meanwhile: the configuration is entry {entry.index} of term"
         f" {entry.term}, and the change names entry {base.index} of term {base.term}"
     )
+
+
+def _reused(configuration: Configuration, change: ConfigurationChange, name: str) -> str:
+    record = configuration.record(change.member)
+    if record is not None:
+        return f"the member id {change.member:032x} of {name} is that of {record.address}"
+    return f"the member id {change.member:032x} of {name} is that of a member that was removed"
 
 
 def _out_of_reach(effect: ChangeFinished, goal: str) -> str:

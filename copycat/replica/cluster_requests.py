@@ -27,6 +27,7 @@ from copycat.raft.configuration import Configuration
 from copycat.raft.core import Raft
 from copycat.raft.effects import ChangeFinished
 from copycat.raft.events import ChangeRequested
+from copycat.raft.pending_changes import WAITING_MAX
 from copycat.replica.change_refusals import refusal_text
 from copycat.replica.connections import RefusalReason, Replies, Route
 from copycat.replica.driver import Driver
@@ -43,6 +44,8 @@ __all__ = ["ClusterRequests"]
 
 DIAL_ELECTIONS = 5
 """So many election timeouts a member that is to be added may take to answer the leader's dial."""
+NEWCOMERS_MAX = 8
+"""So many members that are to be added are dialled at a time."""
 MEMBER_NBYTES_MAX = 320
 """No record of a member has more bytes."""
 NEVER_MS = 1 << 62
@@ -64,7 +67,8 @@ class _Asked(NamedTuple):
 class _Newcomer:
     """A member that is to be added and is being dialled."""
 
-    def __init__(self, deadline_ms: int) -> None:
+    def __init__(self, address: str, deadline_ms: int) -> None:
+        self.address = address
         self.deadline_ms = deadline_ms
         self.asked: list[_Asked] = []
 
@@ -142,7 +146,7 @@ class ClusterRequests:
         )
         asked = _Asked(route, message.request, change)
         is_new = message.kind is ChangeKind.ADD and message.member not in self._members
-        if is_new and message.member not in self._members.links:
+        if is_new and not self._is_linked_at(message.member, message.address):
             self._dial(asked)
         else:
             self._ask(asked)
@@ -161,20 +165,35 @@ class ClusterRequests:
         """Whether the log takes one more configuration (F12)."""
         return self._log.has_room(MEMBER_NBYTES_MAX * (len(self._members) + 2))
 
+    def _is_linked_at(self, member: MemberId, address: str) -> bool:
+        """Whether the link to this member stands at this address (C37)."""
+        members = self._members
+        return member in members.links and members.dialled_address(member) == address
+
     def _dial(self, asked: _Asked) -> None:
-        """Have a link made to a member that is to be added; it is added when the link is up."""
-        member = asked.change.member
+        """Have a link made to a member that is to be added, at the address that its record is to
+        have; it is added when that link is up, and so has answered with this id."""
+        member, address = asked.change.member, asked.change.address
         newcomer = self._newcomers.get(member)
-        if newcomer is None:
+        if newcomer is None and len(self._newcomers) >= NEWCOMERS_MAX:
+            self._refuse(asked, ChangeRefusal.TOO_MANY)
+        elif newcomer is not None and newcomer.address != address:
+            self._refuse(asked, ChangeRefusal.IN_FLIGHT)
+        elif newcomer is not None:
+            newcomer.asked.append(asked)
+            if len(newcomer.asked) > WAITING_MAX:
+                self._refuse(newcomer.asked.pop(0), ChangeRefusal.TOO_MANY)
+        else:
             deadline_ms = self._clock.now_ms + self._dial_ms
-            newcomer = self._newcomers[member] = _Newcomer(deadline_ms)
-            self._membership.invite(member, asked.change.address)
-        newcomer.asked.append(asked)
+            newcomer = self._newcomers[member] = _Newcomer(address, deadline_ms)
+            newcomer.asked.append(asked)
+            self._membership.invite(member, address)
 
     def link_opened(self, peer: MemberId) -> None:
         """A link is up: perhaps to a member that is to be added."""
-        newcomer = self._newcomers.pop(peer, None)
-        if newcomer is not None:
+        newcomer = self._newcomers.get(peer)
+        if newcomer is not None and self._is_linked_at(peer, newcomer.address):
+            del self._newcomers[peer]
             for asked in newcomer.asked:
                 self._ask(asked)
 
@@ -191,8 +210,11 @@ class ClusterRequests:
 
     def _give_up(self, member: MemberId, refusal: ChangeRefusal) -> None:
         for asked in self._newcomers.pop(member).asked:
-            committed = self._members.committed
-            self._answer(asked, ChangeFinished(0, committed, refusal))
+            self._refuse(asked, refusal)
+        self._membership.end_invitation(member)
+
+    def _refuse(self, asked: _Asked, refusal: ChangeRefusal) -> None:
+        self._answer(asked, ChangeFinished(0, self._members.committed, refusal))
 
     def finished(self, effect: ChangeFinished) -> None:
         """The core answers a change."""

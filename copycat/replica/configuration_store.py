@@ -82,7 +82,7 @@ class ConfigurationStore:
         self.changed(configuration_of(record))
 
     def announced(self, record: ConfigurationRecord) -> None:
-        """A leader says that this one is committed. What it means to the core says the core."""
+        """A leader says that this one is committed, and the core has accepted that."""
         if self.cluster_incarnation == 0:
             self._incarnation = record.cluster_incarnation
 

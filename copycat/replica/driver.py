@@ -85,7 +85,8 @@ class Payload(NamedTuple):
     batch: Batch | None = None
     """Entries of an AppendEntries, each frame verified."""
     record: ConfigurationRecord | None = None
-    """What that entry says if it is one configuration."""
+    """What that entry says if it is one configuration; or what a leader's notice says, or a
+    snapshot."""
 
 
 _EMPTY = Payload()
@@ -219,7 +220,7 @@ class Driver:
 
         The rest is what the event stands for, see `Payload`.
         """
-        has_payload = proposals or batch is not None
+        has_payload = proposals or batch is not None or record is not None
         events = self._events
         events.append((event, Payload(proposals, batch, record) if has_payload else _EMPTY))
         # The loop of `step_queued`, written again here: one call less for each event.
@@ -276,7 +277,12 @@ class Driver:
                 self._queries.confirmed(effect.token, effect.index)
             case RoleChanged():
                 self._handler.on_role_changed(effect)
-            case ConfigurationChanged() | ConfigurationCommitted() | EndDeparture() | Wipe():
+            case ConfigurationCommitted():
+                record = payload.record
+                if record is not None and record.entry == effect.configuration.entry:
+                    self._configurations.announced(record)
+                self._handler.on_member_effect(effect)
+            case ConfigurationChanged() | EndDeparture() | Wipe():
                 self._handler.on_member_effect(effect)
             case ChangeFinished():
                 self._handler.on_change_finished(effect)

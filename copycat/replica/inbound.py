@@ -27,7 +27,6 @@ from copycat.protocol.peer import (
 from copycat.protocol.wire import FrameType
 from copycat.raft.core import Raft
 from copycat.raft.events import Received
-from copycat.replica.configuration_store import ConfigurationStore
 from copycat.replica.connections import Route
 from copycat.replica.disk_space import DiskSpace
 from copycat.replica.driver import Driver
@@ -74,7 +73,6 @@ class PeerInbound:
         disk_space: DiskSpace,
         snapshot_sender: SnapshotSender,
         snapshot_receiver: SnapshotReceiver,
-        configurations: ConfigurationStore,
     ) -> None:
         self._raft = raft
         self._clock = clock
@@ -85,7 +83,6 @@ class PeerInbound:
         self._disk_space = disk_space
         self._snapshot_sender = snapshot_sender
         self._snapshot_receiver = snapshot_receiver
-        self._configurations = configurations
 
     def receive(self, peer: MemberId, frame: Frame) -> None:
         """One frame from a peer. ProtocolError: the listener closes the connection."""
@@ -134,12 +131,11 @@ class PeerInbound:
     def _on_message(self, peer: MemberId, message: PeerMessage) -> None:
         if isinstance(message, AppendReply):
             self._outage.disk_reported(peer, is_full=message.storage_full)
-        if isinstance(message, PreVoteReply | VoteReply):
+        if isinstance(message, PreVoteReply | VoteReply) and self._outage.is_member(peer):
             report = TimeReport(message.wall_ms, message.log_time_ms, message.log_time_term)
             self._clock.reported(peer, report)
-        if isinstance(message, ConfigurationNotice) and message.term >= self._raft.current_term:
-            self._configurations.announced(message.configuration)
-        self._driver.step(Received(peer, message))
+        record = message.configuration if isinstance(message, ConfigurationNotice) else None
+        self._driver.step(Received(peer, message), record=record)
 
     def _on_append_entries(
         self,

@@ -100,7 +100,9 @@ class LogClock:
 
     def reported(self, voter: MemberId, report: TimeReport) -> None:
         """Another voter said what it knows of time."""
-        self._reports[voter] = (report, self.now_ms)
+        oldest_ms = self.now_ms - REPORT_MS_MAX
+        recent = {each: known for each, known in self._reports.items() if known[1] >= oldest_ms}
+        self._reports = recent | {voter: (report, self.now_ms)}
 
     def leader_reported(self, log_time_ms: int, term: int) -> None:
         """The leader of `term` said what log time is, and the last entry here is of that term.

@@ -33,7 +33,14 @@ from copycat.raft.events import Reachable
 from copycat.storage.interface import ReplicaLog
 from copycat.types import EntryKind, MemberId, MemberType, SkippedEntry
 
-__all__ = ["Handshake", "MemberChanges", "MemberTable", "PeerRefused", "logged_incarnations"]
+__all__ = [
+    "Guest",
+    "Handshake",
+    "MemberChanges",
+    "MemberTable",
+    "PeerRefused",
+    "logged_incarnations",
+]
 
 _READ_NBYTES = 1 << 20
 _SEARCH_NBYTES = 64 << 20
@@ -46,6 +53,15 @@ class MemberChanges(NamedTuple):
     """New members, and members that have another address now."""
     to_disconnect: tuple[MemberId, ...]
     """Those that are no members any more, and those whose address is another one now."""
+
+
+class Guest(NamedTuple):
+    """Somebody who is no member, as far as this one knows, and has a link all the same."""
+
+    address: str
+    """Where it is dialled: where its Hello said, or where whoever asks to add it said."""
+    since_ms: int
+    """When it said Hello last, or when it was asked to add it."""
 
 
 class MemberTable(Mapping[MemberId, str]):
@@ -75,13 +91,15 @@ class MemberTable(Mapping[MemberId, str]):
         self._records = self._all_records()
         self.links: set[MemberId] = set()
         """Peers that this member can write to. Members only, once a change of them is adopted."""
+        self.guests: dict[MemberId, Guest] = {}
+        """The last one that came, or was asked for, last (`Membership`)."""
         self.invited: set[MemberId] = set()
-        """Whom this leader was asked to add: they may not know yet which cluster this is."""
+        """Guests whom this leader was asked to add: they may not know yet which cluster it is."""
         self.committed_incarnations: dict[MemberId, int] = {}
         """Member -> incarnation of its directory, as committed and applied here."""
         self.greeted_incarnations: dict[MemberId, int] = {}
-        """What each peer said last with its Hello; the leader commits those that are new. None of
-        a member that was removed, or has another address now."""
+        """What each member or guest said last with its Hello; the leader commits those of members
+        that are new. None of a member that was removed, or has another address now."""
 
     def _all_records(self) -> dict[MemberId, MemberRecord]:
         """By id, those of the newest configuration first."""
@@ -141,6 +159,20 @@ class MemberTable(Mapping[MemberId, str]):
     def type(self, member: MemberId) -> MemberType:
         """What `member` is to the cluster, by what is committed; INACTIVE for who is no member."""
         return self.committed.type(member)
+
+    def is_dialled(self, member: MemberId) -> bool:
+        """Whether this member keeps a link to `member`: only of those it remembers anything."""
+        return member in self._records or member in self.guests
+
+    def dialled_address(self, member: MemberId) -> str:
+        """Where the link to `member` leads; empty when there is to be none."""
+        guest = self.guests.get(member)
+        return self.address(member) if guest is None else guest.address
+
+    def greeted(self, member: MemberId, incarnation: int) -> None:
+        """`member` said with its Hello which directory it has."""
+        if self.is_dialled(member):
+            self.greeted_incarnations[member] = incarnation
 
     def address(self, member: MemberId) -> str:
         """Where `member` listens; empty for who is no member, as for nobody."""
@@ -266,7 +298,6 @@ class Handshake:
                 " --skip-entry INDEX DIRECTORY, or copy the file skipped-entries",
             )
         self._check_incarnation(hello)
-        self._members.greeted_incarnations[hello.member] = hello.incarnation
         return hello.member
 
     def _may_be_heard(self, hello: Hello) -> bool:
@@ -318,14 +349,19 @@ class Handshake:
             self.judge(hello)
         except CopycatError as cause:
             raise PeerRefused.of(cause) from cause
+        self._members.greeted(hello.member, hello.incarnation)
         return hello
 
     def answered(self, peer: MemberId, frame: Frame) -> Reachable:
         """The answer to our Hello on a link to `peer`, as `Replica.peer_up` wants it."""
         hello = decode_hello(frame)
         if self.judge(hello) != peer:
-            address = self._members.address(peer) or f"{peer:032x}"
-            raise ProtocolError(f"{hello.address} answered on the link to {address}")
+            address = self._members.dialled_address(peer) or f"{peer:032x}"
+            raise ProtocolError(
+                f"{hello.address} answered on the link to {address}: it is member"
+                f" {hello.member:032x}, not {peer:032x}"
+            )
+        self._members.greeted(peer, hello.incarnation)
         return Reachable(peer, hello.fresh, hello.lost)
 
     def _check_incarnation(self, hello: Hello) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
 from copycat.protocol.peer import Hello
 from copycat.raft.effects import (
@@ -26,7 +26,7 @@ from copycat.replica.configuration_store import ConfigurationStore
 from copycat.replica.driver import MemberEffect
 from copycat.replica.host import Host
 from copycat.replica.log_clock import LogClock
-from copycat.replica.members import MemberChanges, MemberTable
+from copycat.replica.members import Guest, MemberChanges, MemberTable
 from copycat.replica.status import Outage
 from copycat.types import MemberId
 
@@ -35,14 +35,11 @@ __all__ = ["Membership"]
 _LOG = logging.getLogger("copycat.replica")
 
 GUESTS_MAX = 16
+INVITED_MAX = 8
+"""So many guests at most are not dismissed to make room for others."""
 SILENT_MS = 60_000
 """The link to a guest that was not heard for so long is closed."""
 NEVER_MS = 1 << 62
-
-
-class _Guest(NamedTuple):
-    address: str
-    since_ms: int
 
 
 class Membership:
@@ -69,7 +66,6 @@ class Membership:
         self._restart = restart
         self._departing: set[MemberId] = set()
         """No members any more, and the leader, this member, still has to tell them."""
-        self._guests: dict[MemberId, _Guest] = {}
         members.cluster_incarnation = store.cluster_incarnation
 
     def execute(self, effect: MemberEffect, *, leads: bool) -> None:
@@ -116,7 +112,7 @@ class Membership:
         for peer in changes.to_disconnect:
             self._end_link(peer)
         for record in changes.to_connect:
-            self._guests.pop(record.member, None)
+            self._members.guests.pop(record.member, None)
             self._members.invited.discard(record.member)
             self._departing.discard(record.member)
             self._host.connect(record.member, record.address)
@@ -131,6 +127,9 @@ class Membership:
         later."""
         self._host.disconnect_peer(peer)
         self._link_ended(peer)
+        if not self._members.is_dialled(peer):
+            self._members.greeted_incarnations.pop(peer, None)
+            self._outage.forget(peer)
 
     def stepped_down(self) -> None:
         """This member does not lead any more: the next leader tells those that are no members."""
@@ -138,45 +137,64 @@ class Membership:
             self._disconnect(peer)
 
     def greeted(self, hello: Hello) -> None:
-        """A Hello was found good: if it is of no member, it can be answered from now on."""
+        """A Hello was found good: if it is of no member, it can be answered from now on.
+
+        Who is to be added is dialled where whoever asks for that says, and nowhere else (C37).
+        """
         member = hello.member
         if member in self._members or member in self._departing:
             return
-        known = self._guests.get(member)
-        if known is not None and known.address != hello.address:
-            self._end_link(member)
-        self._guests[member] = _Guest(hello.address, self._clock.now_ms)
-        if known is None or known.address != hello.address:
-            while len(self._guests) > GUESTS_MAX:
-                self._dismiss(next(iter(self._guests)))
-            self._host.connect(member, hello.address)
+        is_invited = member in self._members.invited
+        address = self._members.guests[member].address if is_invited else hello.address
+        self._receive(member, address)
+        self._members.greeted(member, hello.incarnation)
 
     def invite(self, member: MemberId, address: str) -> None:
-        """This leader was asked to add a member: dial it, for nobody is added without a link."""
+        """This leader was asked to add a member: dial it there, for nobody is added without a link
+        to the address that its record is to have (C37)."""
         if member in self._members:
             return
+        self._members.invited.discard(member)
+        invited = [each for each in self._members.guests if each in self._members.invited]
+        for oldest in invited[: max(0, len(invited) - INVITED_MAX + 1)]:
+            self._dismiss(oldest)
+        self._receive(member, address)
         self._members.invited.add(member)
-        if member not in self._guests:
-            self._guests[member] = _Guest(address, self._clock.now_ms)
+
+    def end_invitation(self, member: MemberId) -> None:
+        """It was not added: if it says Hello, it is dialled where that says."""
+        self._members.invited.discard(member)
+
+    def _receive(self, member: MemberId, address: str) -> None:
+        """`member` is a guest at this address, the newest one."""
+        guests = self._members.guests
+        known = guests.pop(member, None)
+        guests[member] = Guest(address, self._clock.now_ms)
+        if known is not None and known.address != address:
+            self._end_link(member)
+        while len(guests) > GUESTS_MAX:
+            self._dismiss(next(each for each in guests if each not in self._members.invited))
+        if known is None or known.address != address:
             self._host.connect(member, address)
 
     @property
     def due_ms(self) -> int:
         """When `advance` has something to do."""
-        if not self._guests:
+        if not self._members.guests:
             return NEVER_MS  # nearly always
-        return min(map(self._silent_at_ms, self._guests))
+        return min(map(self._silent_at_ms, self._members.guests))
 
     def advance(self, now_ms: int) -> None:
         """Close the links to guests that are silent."""
-        for member in [each for each in self._guests if self._silent_at_ms(each) <= now_ms]:
+        guests = self._members.guests
+        for member in [each for each in guests if self._silent_at_ms(each) <= now_ms]:
             self._dismiss(member)
 
     def _silent_at_ms(self, member: MemberId) -> int:
         heard_ms = self._outage.received_ms(member)
-        return max(heard_ms, self._guests[member].since_ms) + SILENT_MS
+        return max(heard_ms, self._members.guests[member].since_ms) + SILENT_MS
 
     def _dismiss(self, member: MemberId) -> None:
-        del self._guests[member]
+        del self._members.guests[member]
         self._members.invited.discard(member)
         self._end_link(member)

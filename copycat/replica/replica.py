@@ -197,7 +197,7 @@ class Replica:
             log, clock, inbox, sessions, queue, shake, recovery, taker, compaction, disk, file
         )
         self._inbound = PeerInbound(
-            raft, clock, inbox, driver, requests, outage, disk, sender, receiver, store
+            raft, clock, inbox, driver, requests, outage, disk, sender, receiver
         )
 
     def _build_snapshots(

@@ -318,7 +318,14 @@ class Outage:
 
     def frame_received(self, peer: MemberId) -> None:
         """A frame of this peer arrived."""
-        self._received_ms[peer] = self._clock.now_ms
+        if self._members.is_dialled(peer):
+            self._received_ms[peer] = self._clock.now_ms
+
+    def forget(self, peer: MemberId) -> None:
+        """This member keeps no link to this peer any more."""
+        self._received_ms.pop(peer, None)
+        self._reasons.pop(peer, None)
+        self.full_peers.discard(peer)
 
     def is_member(self, peer: MemberId) -> bool:
         """Whether a configuration that this member knows names this peer."""
@@ -340,7 +347,8 @@ class Outage:
 
     def link_failed(self, peer: MemberId, reason: str) -> None:
         """The peer was dialled, and this is why there is no link."""
-        self._reasons[peer] = reason
+        if self._members.is_dialled(peer):
+            self._reasons[peer] = reason
 
     def link_reason(self, peer: MemberId) -> str:
         """Why the last dial of this peer failed; empty when it did not, or was never made."""
@@ -364,7 +372,7 @@ class Outage:
 
     def disk_reported(self, peer: MemberId, *, is_full: bool) -> None:
         """A follower said with its answer whether its disk is full."""
-        if is_full:
+        if is_full and self.is_member(peer):
             self.full_peers.add(peer)
         else:
             self.full_peers.discard(peer)

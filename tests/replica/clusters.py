@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from copycat.config import RaftOptions, member_id
-from copycat.errors import StorageError
+from copycat.errors import ProtocolError, StorageError
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.session_executor import SessionExecutor
 from copycat.member.configuration_file import NOTHING_STORED, StoredConfigurations
@@ -200,21 +200,25 @@ class Cluster:
 
     def _dial(self) -> None:
         for one in self.up:
-            for peer in list(one.host.dialled):
+            for peer, address in list(one.host.dialled.items()):
                 if peer in one.host.links:
                     continue
-                target = next((each for each in self.up if each.member == peer), None)
+                target = next((each for each in self.up if each.address == address), None)
                 if target is not None:
-                    self._connect(one, target)
+                    self._connect(one, peer, target)
 
-    def _connect(self, one: Member, target: Member) -> None:
+    def _connect(self, one: Member, peer: MemberId, target: Member) -> None:
         try:
             _, answer = target.replica.accept_peer(split_frame(one.replica.hello()))
         except PeerRefused as refused:
             self.refusals.append(refused.message)
             return
-        event = one.replica.check_hello(target.member, split_frame(answer))
-        one.host.links.add(target.member)
+        try:
+            event = one.replica.check_hello(peer, split_frame(answer))
+        except ProtocolError as error:
+            one.replica.outage.link_failed(peer, error.message)
+            return
+        one.host.links.add(peer)
         one.replica.peer_up(event)
 
     def _deliver(self) -> None:

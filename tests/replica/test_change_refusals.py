@@ -69,6 +69,7 @@ ADD = ConfigurationChange.add(MemberRecord(D, MemberType.PASSIVE, "d:1"), BASE)
         ),
         (ChangeRefusal.TIMED_OUT, PROMOTE, "promotion-timeout", "c:1 came no nearer"),
         (ChangeRefusal.SUPERSEDED, PROMOTE, "change-superseded", "c:1 was made passive"),
+        (ChangeRefusal.TOO_MANY, PROMOTE, "change-in-progress", "wait at a:1"),
     ],
 )
 def test_a_refusal_says_what_happened(
@@ -78,6 +79,13 @@ def test_a_refusal_says_what_happened(
     assert error.code == code
     assert words in error.message
     assert error.hint
+
+
+def test_an_id_that_is_in_use_says_where() -> None:
+    elsewhere = ConfigurationChange.add(MemberRecord(C, MemberType.PASSIVE, "d:1"), BASE)
+    error = error_of(ChangeRefusal.MEMBER_ID_REUSED, elsewhere)
+    assert error.message == f"the member id {C:032x} of d:1 is that of c:1"
+    assert error_of(ChangeRefusal.MEMBER_ID_REUSED, ADD).message.endswith("that was removed")
 
 
 def test_every_refusal_is_tried() -> None:

@@ -15,6 +15,10 @@ from copycat.protocol.client import (
     TransferRequest,
     ViewRequest,
 )
+from copycat.protocol.codec_peer import encode_peer
+from copycat.protocol.framing import split_frame
+from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
+from copycat.protocol.peer import ConfigurationNotice
 from copycat.types import (
     ChangeKind,
     ChangeRefusal,
@@ -108,7 +112,7 @@ def test_a_request_that_the_leader_takes_away_with_it_is_answered() -> None:
     (failure,) = answers
     assert isinstance(failure, Failure)
     assert failure.code == Refusal.NO_LEADER
-    assert "is gone" in failure.reason
+    assert "cannot be reached" in failure.reason
 
 
 def test_leadership_is_handed_over_on_request() -> None:
@@ -164,6 +168,52 @@ def test_c37_whom_the_leader_does_not_reach_is_not_added() -> None:
     assert refused.refusal is ChangeRefusal.NOT_CONNECTED
     assert f"has no connection to {away.address}" in refused.reason
     assert len(refused.members) == 3
+
+
+def test_c37_the_link_must_stand_at_the_address_of_the_request() -> None:
+    """Whoever waits to be added has a link already, at the address that it says itself. If the
+    request has another one, perhaps by a slip, that one is dialled, and nothing is added."""
+    cluster = grown()
+    cluster.add("127.0.0.1:4")
+    waiting = cluster.newcomer("127.0.0.1:9")
+    cluster.run(10)
+    leader = cluster.leader
+    assert waiting.member in leader.replica.members.links
+    base = leader.replica.members.committed.entry
+    for address, why in (
+        ("127.0.0.1:99", "no connection to 127.0.0.1:99"),
+        ("127.0.0.1:4", "127.0.0.1:4 answered on the link to 127.0.0.1:4: it is member"),
+    ):
+        answers: list[ServerMessage] = []
+        kind, to = ChangeKind.ADD, MemberType.PASSIVE
+        leader.replica.request(
+            ChangeRequest(1, kind, waiting.member, to, base, address), answers.append
+        )
+        cluster.run(150)
+        (refused,) = answers
+        assert isinstance(refused, ChangeRefused)
+        assert refused.refusal is ChangeRefusal.NOT_CONNECTED
+        assert why in refused.reason
+    assert leader.replica.members.committed.entry == base
+    cluster.change(ChangeKind.ADD, waiting, MemberType.PASSIVE)
+    assert waiting.types[waiting.address] == "passive"
+
+
+def test_c41_a_notice_that_the_core_ignores_names_no_cluster() -> None:
+    """The founders know no incarnation of their cluster. A member of another cluster of the same
+    name, which they hear since it may be one of theirs, does not give them its own."""
+    cluster = grown()
+    leader = cluster.leader
+    stranger, term = MemberId(77), leader.replica.raft.current_term
+    own = MemberRecord(stranger, MemberType.ACTIVE, "127.0.0.1:77")
+    record = ConfigurationRecord(EntryId(term, 5), 7777, (own,))
+    notice = encode_peer(ConfigurationNotice(term, stranger, record))
+    for each in cluster.members:
+        each.replica.receive_peer(stranger, split_frame(notice))
+        each.turn()
+    cluster.add("127.0.0.1:4")
+    incarnation = leader.directory.identity.incarnation
+    assert {each.replica.members.cluster_incarnation for each in cluster.up} == {incarnation}
 
 
 def test_a_change_is_asked_of_any_member() -> None:

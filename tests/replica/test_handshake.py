@@ -42,7 +42,7 @@ def hello(of: str, /, **changes: object) -> Hello:
 
 def test_a_founder_is_let_in_and_its_directory_is_to_be_committed() -> None:
     mine = handshake("a:1")
-    assert mine.judge(hello("b:1")) == IDS["b:1"]
+    mine.accept(split_frame(encode_hello(hello("b:1"))))
     assert mine.uncommitted_incarnations() == [(IDS["a:1"], 7), (IDS["b:1"], 7)]
     mine.record_incarnation(IDS["b:1"], 7)
     assert mine.uncommitted_incarnations() == [(IDS["a:1"], 7)]
@@ -141,7 +141,7 @@ def test_who_knows_no_cluster_and_is_no_founder_is_heard_by_founders_only() -> N
 
 def test_the_directory_of_a_stranger_is_committed_when_it_is_a_member() -> None:
     mine = handshake("a:1", cluster_incarnation=9)
-    mine.judge(joined().hello(fresh=False))
+    mine.accept(split_frame(encode_hello(joined().hello(fresh=False))))
     assert mine.uncommitted_incarnations() == [(IDS["a:1"], 7)]
 
 
