@@ -227,8 +227,19 @@ def _to_demote_first(raft: State, missing: tuple[MemberId, ...]) -> MemberId:
 # ---- commits ------------------------------------------------------------------------------------
 
 
-def on_committed(raft: State, leader_state: LeaderState) -> None:
-    """A configuration was committed: answer whoever waits for it, and continue promotions."""
+def on_committed(raft: State) -> None:
+    """The commit index has reached a configuration entry: `membership.on_committed`; a leader also
+    answers whoever waits for it, and continues promotions.
+
+    A leader comes here in whatever way it learns of the commit: by its count, by the gaps of its
+    log, and by a snapshot. Else a promotion would have nobody who continues it (C36).
+    """
+    membership.on_committed(raft)
+    if raft.leader_state is not None:
+        _answer_waiting(raft, raft.leader_state)
+
+
+def _answer_waiting(raft: State, leader_state: LeaderState) -> None:
     committed, changes = raft.committed_configuration, leader_state.changes
     waiting, changes.waiting = changes.waiting, []
     follow_promotions(raft, leader_state)
@@ -311,9 +322,13 @@ def _keeps_up(
 
 
 def _may_append(raft: State, leader_state: LeaderState) -> bool:
-    """Whether nothing is in flight, and this leader may begin something."""
+    """Whether nothing is in flight, and this leader may begin something.
+
+    Nobody asked for the entry that follows, so nobody looked whether the disk has room (F12).
+    """
     return (
         raft.state is ServerState.LEADER
+        and not raft.storage_full
         and raft.commit_index >= leader_state.noop_index
         and raft.configuration.entry == raft.committed_configuration.entry
         and leader_state.transfer_to == NOBODY

@@ -230,7 +230,7 @@ def _on_election(
         case PreVote():
             election.on_pre_vote(raft, sender, message)
             if raft.leader_state is not None and sender not in raft.peers:
-                leader_members.answer_stranger(raft, sender)
+                leader_members.answer_stranger(raft, raft.leader_state, sender)
         case PreVoteReply():
             election.on_pre_vote_reply(raft, sender, message)
         case RequestVote():

@@ -11,7 +11,7 @@ from collections import deque
 
 from copycat.errors import require
 from copycat.protocol.peer import InstallReply, InstallSnapshot
-from copycat.raft import membership
+from copycat.raft import change_requests, membership
 from copycat.raft.effects import (
     Commit,
     EndShipping,
@@ -55,7 +55,7 @@ def commit_below_gaps(raft: State, leader_state: LeaderState) -> None:
         raft.commit_index = leader_state.valid_from
         raft.effects.append(Commit(raft.commit_index))
         if raft.commit_index >= raft.next_configuration_index:
-            membership.on_committed(raft)
+            change_requests.on_committed(raft)
 
 
 def on_snapshot_shipping(raft: State, event: SnapshotShipping) -> None:
@@ -196,7 +196,7 @@ def on_snapshot_installed(raft: State, event: SnapshotInstalled) -> None:
         raft.commit_index = entry.index
         raft.effects.append(Commit(entry.index))
         membership.on_installed(raft, event.configuration, entry.index, continues=continues)
-        membership.on_committed(raft)
+        change_requests.on_committed(raft)
     if raft.leader == event.sender != NOBODY:
         # The leader has what is committed, so this log equals its log up to there.
         raft.verified_index = max(raft.verified_index, entry.index)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from copycat.errors import require
 from copycat.raft.configuration import Configuration
+from copycat.raft.leader_state import LeaderState
 from copycat.raft.state import NOBODY, State
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, TermRun
 
@@ -47,6 +48,7 @@ class Facts(NamedTuple):
     nexts: tuple[int, ...]
     noop_index: int
     valid_from: int
+    stalled_promotions: tuple[MemberId, ...]
 
 
 def observe(raft: State) -> Facts:
@@ -82,6 +84,16 @@ def observe(raft: State) -> Facts:
         tuple(peer.next_index for peer in peers),
         0 if leader_state is None else leader_state.noop_index,
         0 if leader_state is None else leader_state.valid_from,
+        () if leader_state is None else _stalled_promotions(raft, leader_state),
+    )
+
+
+def _stalled_promotions(raft: State, leader_state: LeaderState) -> tuple[MemberId, ...]:
+    """Who has the flag of a promotion that this leader does not continue."""
+    promotions = leader_state.changes.promotions
+    members = raft.committed_configuration.members
+    return tuple(
+        each.member for each in members if each.is_promotable and each.member not in promotions
     )
 
 
@@ -128,6 +140,7 @@ def _check_role(now: Facts) -> None:
     if now.state is ServerState.LEADER:
         require(now.leader == now.member, "a leader that follows another", facts=now)
         require(not now.is_saving, "I2: a leader whose vote is not durable", facts=now)
+        require(not now.stalled_promotions, "C36: nobody continues a promotion", facts=now)
     else:
         require(now.leader != now.member, "it follows itself", facts=now)
         require(not now.matches, "a follower with progress of peers", facts=now)

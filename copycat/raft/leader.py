@@ -219,13 +219,15 @@ def _advance_commit(raft: State, leader_state: LeaderState) -> None:
     index = raft.configuration.agreed_index(match_of)
     if index <= raft.commit_index or index < leader_state.noop_index:
         return
+    is_first = raft.commit_index < leader_state.noop_index
     raft.commit_index = index
     raft.effects.append(Commit(index))
     if index >= raft.next_configuration_index:
-        membership.on_committed(raft)
-        change_requests.on_committed(raft, leader_state)
+        change_requests.on_committed(raft)
         if leader_state.reads.round_request:  # fewer voters may be enough for it now
             _count_round(raft, leader_state)
+    if is_first:
+        leader_members.answer_strangers(raft, leader_state)
     for peer in leader_state.limited:
         leader_state.replicator.send_entries(raft, peer)
     if not raft.peers:  # no heartbeat and nobody's reply does it (C23)
@@ -289,12 +291,9 @@ def on_tick(raft: State, leader_state: LeaderState, elapsed_ms: int) -> None:
             raft.become_follower(raft.current_term, NOBODY)
             return
     if _disk_is_slow(raft, elapsed_ms) and leader_state.transfer_to == NOBODY:
-        raft.slow_until_ms = now_ms + SLOW_TIMEOUTS * raft.options.election_timeout_ms
-        target = leader_transfer.best_follower(raft, leader_state)
-        if leader_state.progress[target].state is ProgressState.LOST:
-            raft.become_follower(raft.current_term, NOBODY)
+        _leave_slow_disk(raft, leader_state)
+        if raft.leader_state is None:
             return
-        leader_transfer.begin_transfer(raft, leader_state, target)
     if raft.storage_full and leader_state.transfer_to == NOBODY:
         leader_transfer.begin_transfer_when_full(raft, leader_state)
     if now_ms >= leader_state.heartbeat_at_ms:
@@ -320,6 +319,22 @@ def _disk_is_slow(raft: State, elapsed_ms: int) -> bool:
     timeout_ms = raft.options.election_timeout_ms
     is_late = raft.disk_age_ms > timeout_ms and 2 * elapsed_ms < timeout_ms
     return is_late and not raft.is_sole_voter
+
+
+def _leave_slow_disk(raft: State, leader_state: LeaderState) -> None:
+    """Hand over, or step down when nobody is in reach for that.
+
+    While nobody else may lead (the second voter is being made, C40) this member leads on: one with
+    a slow disk is better than none.
+    """
+    target = leader_transfer.best_follower(raft, leader_state)
+    if target == NOBODY:
+        return
+    raft.slow_until_ms = raft.now_ms + SLOW_TIMEOUTS * raft.options.election_timeout_ms
+    if leader_state.progress[target].state is ProgressState.LOST:
+        raft.become_follower(raft.current_term, NOBODY)
+    else:
+        leader_transfer.begin_transfer(raft, leader_state, target)
 
 
 def _check_quorum(raft: State, leader_state: LeaderState, elapsed_ms: int) -> bool:
@@ -366,6 +381,9 @@ def deadline_ms(leader_state: LeaderState) -> int:
 
 
 def on_peer_reachable(raft: State, leader_state: LeaderState, peer: MemberId) -> None:
-    """Send a heartbeat over the new link: the answer says where to continue."""
+    """Send a heartbeat over the new link: the answer says where to continue. Who is no member
+    hears that."""
     if peer in leader_state.progress:
         leader_state.replicator.send_heartbeat(raft, peer)
+    else:
+        leader_members.answer_stranger(raft, leader_state, peer)

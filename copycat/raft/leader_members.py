@@ -18,6 +18,7 @@ from copycat.types import EntryId, MemberId, MemberType
 
 __all__ = [
     "answer_stranger",
+    "answer_strangers",
     "end_departure",
     "follow_members",
     "on_configuration_committed",
@@ -121,20 +122,18 @@ def _scope_of(
 # ---- who has heard of the committed configuration -----------------------------------------------
 
 
-def on_configuration_committed(
-    raft: State, leader_state: LeaderState, before: Configuration
-) -> None:
-    """`raft.committed_configuration` is another one than `before` now.
+def on_configuration_committed(raft: State, leader_state: LeaderState) -> None:
+    """`raft.committed_configuration` is another one than before.
 
-    A member with a log learns this from its log a moment later; the others are sent a notice.
+    A member with a log learns this from its log a moment later; the others are sent a notice. Two
+    configurations may be committed together, so who leaves may be in neither the first nor the
+    last of them.
     """
-    committed = raft.committed_configuration
-    leaving = [peer for peer in before.ids if peer not in committed.ids and peer != raft.member]
-    for peer in leaving:
-        progress = leader_state.progress.get(peer)
-        if progress is None or progress.state is ProgressState.LOST:
+    staying = {*raft.other_members(), *leader_state.departing}
+    for peer in [peer for peer in raft.peers if peer not in staying]:
+        if leader_state.progress[peer].state is ProgressState.LOST:
             raft.effects.append(EndDeparture(peer))
-        elif peer not in leader_state.departing:
+        else:
             leader_state.departing += (peer,)
     follow_members(raft, leader_state)
     for peer, progress in leader_state.progress.items():
@@ -155,13 +154,27 @@ def on_older_answer(
         _send_notice(raft, peer, progress)
 
 
-def answer_stranger(raft: State, peer: MemberId) -> None:
-    """`peer`, which asks for votes, is no member as far as this leader knows: perhaps it was
-    removed while it was away, and would ask for ever. A notice says so (C33)."""
+def answer_stranger(raft: State, leader_state: LeaderState, peer: MemberId) -> None:
+    """`peer`, which asks for votes or has a new link, is no member: perhaps it was removed while
+    it was away, and would ask for ever, or wait for ever. A notice says so (C33).
+
+    A leader that has committed nothing of its own term may not know the newest committed
+    configuration, in which `peer` may be a member.
+    """
     committed = raft.committed_configuration
-    if committed.entry != BOOTSTRAP:
+    if committed.entry != BOOTSTRAP and raft.commit_index >= leader_state.noop_index:
         record = ConfigurationRecord(committed.entry, 0, committed.members)
         raft.send(peer, ConfigurationNotice(raft.current_term, raft.member, record))
+
+
+def answer_strangers(raft: State, leader_state: LeaderState) -> None:
+    """The first entry of this leader is committed: tell all that have links and are no members.
+
+    Who came back before this member led was told nothing by it.
+    """
+    for peer in sorted(raft.links):
+        if peer not in raft.peers:
+            answer_stranger(raft, leader_state, peer)
 
 
 def _send_notice(raft: State, peer: MemberId, progress: Progress) -> None:

@@ -90,7 +90,7 @@ def on_committed(raft: State) -> None:
             _know(raft, row)
     _know(raft, raft.committed_configuration)
     if raft.leader_state is not None and raft.committed_configuration != before:
-        leader_members.on_configuration_committed(raft, raft.leader_state, before)
+        leader_members.on_configuration_committed(raft, raft.leader_state)
     _follow(raft)
 
 

@@ -270,6 +270,8 @@ class Cluster(Changing, DiskFaults, Snapshotting):
 
     def _append(self, node: Node, span: Span, effect: Append) -> None:
         content = effect.content
+        by_itself = content is Content.NOOP or content is Content.CONFIGURATION
+        assert not (by_itself and node.raft.storage_full), "F12: it has no room for its own entry"
         if effect.configuration is not None and content is Content.CONFIGURATION:
             payloads = [self.append_configuration(span, effect.configuration)]
         elif content is Content.NOOP:

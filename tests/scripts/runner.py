@@ -17,6 +17,7 @@ A transcript is blocks, a blank line between them: commands (a line each, or `;`
     isolate 3           both directions, to everybody
     slow 2 / sync 2 [n] `stabilize` leaves its disk alone / its oldest n syncs end (all)
     save 2 [n]          its oldest n saves of the hard state end (all)
+    full 1 / room 1     its disk has no room for an entry / has room again (F12)
     unreachable 1->2    member 1 learns that its link to 2 broke (reachable 1->2: is up)
     position 1->2       the first message on a new link: where the log of member 1 ends
     tick 1 20           20 ms pass at member 1 (`tick all 20`)
@@ -87,7 +88,7 @@ from copycat.raft.effects import (
     Truncate,
     Wipe,
 )
-from copycat.raft.events import TransferRequested
+from copycat.raft.events import StorageFull, TransferRequested
 from copycat.types import NO_ENTRY, ChangeKind, EntryId, MemberId, MemberType, ServerState
 from tests.raft.changing import text_of
 from tests.raft.cluster import Cluster, Envelope
@@ -274,6 +275,12 @@ class _Runner:
         for _ in range(int(count)):
             if not self.cluster.save(int(number)):
                 break
+
+    def do_full(self, number: str) -> None:
+        self.cluster.step(int(number), StorageFull(True))
+
+    def do_room(self, number: str) -> None:
+        self.cluster.step(int(number), StorageFull(False))
 
     def do_unreachable(self, link: str) -> None:
         self.cluster.unreachable(*_link(link))
