@@ -60,8 +60,8 @@ class Guest(NamedTuple):
 
     address: str
     """Where it is dialled: where its Hello said, or where whoever asks to add it said."""
-    since_ms: int
-    """When it said Hello last, or when it was asked to add it."""
+    seen_ms: int
+    """When it said Hello last, when it was asked to add it, or when it had a link."""
 
 
 class MemberTable(Mapping[MemberId, str]):

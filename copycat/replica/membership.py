@@ -5,7 +5,8 @@ soon as a configuration names them, and links are closed when it is committed th
 members any more (C35). Each step is written into the directory (`ConfigurationStore`).
 
 A member is also heard by those whose configuration does not name it: it may be newer than theirs.
-To be answered it needs a link of theirs, as a *guest*, and loses that when it is silent for long.
+To be answered it needs a link of theirs, as a *guest*. A link that is up stays: a leader that is
+elected later may have to say that the guest was removed (C33).
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ GUESTS_MAX = 16
 INVITED_MAX = 8
 """So many guests at most are not dismissed to make room for others."""
 SILENT_MS = 60_000
-"""The link to a guest that was not heard for so long is closed."""
+"""A guest that has no link and was not heard for so long is dialled no more."""
+LOOK_MS = SILENT_MS // 4
+"""How often it is looked whether a guest has a link."""
 NEVER_MS = 1 << 62
 
 
@@ -182,17 +185,20 @@ class Membership:
         """When `advance` has something to do."""
         if not self._members.guests:
             return NEVER_MS  # nearly always
-        return min(map(self._silent_at_ms, self._members.guests))
+        return min(map(self._due_ms, self._members.guests))
 
     def advance(self, now_ms: int) -> None:
-        """Close the links to guests that are silent."""
+        """Dial no more the guests that are away."""
         guests = self._members.guests
-        for member in [each for each in guests if self._silent_at_ms(each) <= now_ms]:
-            self._dismiss(member)
+        for member in [each for each in guests if self._due_ms(each) <= now_ms]:
+            if member in self._members.links:
+                guests[member] = guests[member]._replace(seen_ms=now_ms)
+            else:
+                self._dismiss(member)
 
-    def _silent_at_ms(self, member: MemberId) -> int:
-        heard_ms = self._outage.received_ms(member)
-        return max(heard_ms, self._members.guests[member].since_ms) + SILENT_MS
+    def _due_ms(self, member: MemberId) -> int:
+        seen_ms = max(self._outage.received_ms(member), self._members.guests[member].seen_ms)
+        return seen_ms + (LOOK_MS if member in self._members.links else SILENT_MS)
 
     def _dismiss(self, member: MemberId) -> None:
         del self._members.guests[member]

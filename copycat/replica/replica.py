@@ -358,10 +358,10 @@ class Replica:
         try:
             elapsed_ms = self._clock.advance(now_ms, wall_ms)
             self._syncs.begin(now_ms)
+            self._disk_space.begin(now_ms)  # first: a leader may append by itself in a tick
             self._driver.step(Tick(elapsed_ms))
             if elapsed_ms >= PAUSE_MS:
                 self._maintenance.paused(elapsed_ms)
-            self._disk_space.begin(now_ms)
             if self._syncs.has_completed:
                 self._take_completed()
             self._inbox.take()

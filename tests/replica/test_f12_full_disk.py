@@ -65,6 +65,18 @@ def test_f12_a_full_leader_refuses_entries_and_names_its_disk() -> None:
     assert node.replica.status().storage_full
 
 
+def test_f12_a_turn_looks_at_the_disk_before_the_core_hears_of_the_time() -> None:
+    """When time has passed a leader may append by itself: a vote, or the end of a promotion."""
+    node = lone_leader()
+    raft = node.replica.raft
+    now_ms, seen_ms = raft.now_ms, []
+    node.replica.on_storage_change(lambda _: seen_ms.append(raft.now_ms))
+    node.log.set_room(0)
+    node.turn(100)
+    assert seen_ms == [now_ms]
+    assert raft.now_ms == now_ms + 100
+
+
 def test_f12_queries_and_known_replies_go_on() -> None:
     node = lone_leader()
     session = open_session(node)
