@@ -111,11 +111,6 @@ class ConfigurationTable:
         base = self.at(first_index - 1)
         self.rows = [base, *self.above(first_index - 1)]
 
-    def wipe(self, announced: Configuration) -> None:
-        """There is no log any more; what a leader said last stays known."""
-        self.rows = [_UNKNOWN]
-        self.announced = announced
-
     def announce(self, configuration: Configuration) -> bool:
         """A leader says that this one is committed; True when it is newer than all before."""
         if configuration.entry <= self.newest.entry:

@@ -59,7 +59,6 @@ from copycat.raft.events import (
     Tick,
     TransferRequested,
     Unreachable,
-    Wiped,
 )
 from copycat.raft.state import NOBODY, State
 from copycat.types import MemberId, ServerState
@@ -149,8 +148,10 @@ class Raft(State):
                 install_snapshot.on_snapshot_installed(self, event)
                 self.check_recovered()
                 self.note_entry(event.entry.term)
-            case TransferRequested() | ChangeRequested() | Wiped():
-                _on_membership(self, event)
+            case TransferRequested():
+                leader_transfer.on_transfer_requested(self, event.to)
+            case ChangeRequested():
+                change_requests.on_change_requested(self, event.token, event.change)
             case _:
                 assert_never(event)
         if self.eligibility.restrictions:  # a member has none, nearly always
@@ -342,18 +343,6 @@ def _on_unreachable(raft: Raft, peer: MemberId) -> None:
             leader_members.end_departure(raft, raft.leader_state, peer)
     elif raft.leader == peer and peer != NOBODY and raft.state is ServerState.FOLLOWER:
         follower.on_leader_unreachable(raft)
-
-
-def _on_membership(raft: Raft, event: TransferRequested | ChangeRequested | Wiped) -> None:
-    match event:
-        case TransferRequested():
-            leader_transfer.on_transfer_requested(raft, event.to)
-        case ChangeRequested():
-            change_requests.on_change_requested(raft, event.token, event.change)
-        case Wiped():
-            membership.on_wiped(raft)
-        case _:
-            assert_never(event)
 
 
 def _on_storage_full(raft: Raft, full: bool) -> None:

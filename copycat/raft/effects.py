@@ -239,11 +239,10 @@ class ChangeFinished(msgspec.Struct, frozen=True):
 
 class Wipe(msgspec.Struct, frozen=True):
     """A leader said that by `configuration`, which is committed, this member is a reserve or no
-    member: store `configuration`, synced, and then delete log, snapshots and the machine's state.
-    Identity, term and vote stay. Answered by `Wiped`.
+    member: store `configuration`, synced, and then begin a new process, which deletes log,
+    snapshots and the machine's state before it makes its core. Identity, term and vote stay.
 
-    Until then the core takes no entries and acknowledges nothing. A start that finds such a
-    stored configuration beside a log deletes the log before it makes the core.
+    From here on this core takes no entries and acknowledges nothing.
     """
 
     configuration: Configuration

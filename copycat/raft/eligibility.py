@@ -241,13 +241,6 @@ class Eligibility:
         if lost_upto != NO_ENTRY:
             self._add(Restriction.LOSS_ACCEPTED)
 
-    def on_wiped(self) -> None:
-        """Log and state were deleted, and with them all that this member could have lost."""
-        self.contacted_voters = frozenset()
-        self.lost_below_term = 0
-        self.lost_upto = self.accepted_loss = self.unrecorded_loss = NO_ENTRY
-        self.restrictions = (Restriction.NON_VOTER, Restriction.RESERVE)
-
     # ---- what lifts one ----------------------------------------------------------------------
 
     def on_configuration(

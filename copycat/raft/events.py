@@ -33,7 +33,6 @@ __all__ = [
     "Tick",
     "TransferRequested",
     "Unreachable",
-    "Wiped",
 ]
 
 
@@ -224,10 +223,6 @@ class ChangeRequested(msgspec.Struct, frozen=True):
     change: ConfigurationChange
 
 
-class Wiped(msgspec.Struct, frozen=True):
-    """What `Wipe` asked for is done: log, snapshots and state are empty, durably."""
-
-
 Event = (
     Tick
     | Received
@@ -251,5 +246,4 @@ Event = (
     | SnapshotShipping
     | SnapshotInstalled
     | ChangeRequested
-    | Wiped
 )

@@ -181,7 +181,9 @@ def _append(raft: State, span: Span, configuration: Configuration | None) -> Non
 
 def on_synced(raft: State) -> None:
     """More is durable: report it to the leader of this term, and commit what was verified and
-    waited for the disk (C1, C24)."""
+    waited for the disk (C1, C24). A member that deletes its log reports nothing (C33)."""
+    if raft.is_reserve:
+        return
     match_index = min(raft.verified_index, raft.durable_index)
     if raft.leader != NOBODY and match_index > raft.reported_index:
         raft.reported_index = match_index

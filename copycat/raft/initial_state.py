@@ -39,6 +39,10 @@ class InitialState:
     """The newest one that the directory keeps in a file of its own, committed or not. It counts
     while it is newer than those of the log: at level "memory" the log is empty, and a member that
     joins or is a reserve was given it by a leader."""
+    committed_configuration: Configuration | None = None
+    """The newest one that is known to be committed: in force at the snapshot that was loaded, or
+    what the file says; None: nothing but the snapshot says so. A leader may have said it to an
+    earlier process, while the log does not show how far it is committed."""
     fresh: bool = False
     """Whether the directory was empty, so that nobody knows whether it was wiped (C16)."""
     lost: bool = False

@@ -40,7 +40,12 @@ class Facts(NamedTuple):
     is_saving: bool
     may_vote: bool
     lost_upto: EntryId
-    wipes: int
+    known: EntryId
+    """Name of the newest configuration that is known to be committed."""
+    orders: EntryId
+    is_stateful: bool
+    is_reserve: bool
+    is_wiping: bool
     peers: tuple[MemberId, ...]
     are_stateful: tuple[bool, ...]
     matches: tuple[int, ...]
@@ -76,7 +81,11 @@ def observe(raft: State) -> Facts:
         raft.is_saving,
         raft.eligibility.may_vote,
         raft.eligibility.lost_upto,
-        raft.wipes,
+        raft.known_configuration.entry,
+        raft.orders.configuration,
+        raft.is_stateful,
+        raft.is_reserve,
+        raft.is_wiping,
         tuple(progress),
         tuple(peer.is_stateful for peer in peers),
         tuple(peer.match_index for peer in peers),
@@ -104,10 +113,8 @@ def check(before: Facts | None, after: Facts) -> None:
     """
     _check_order(after)
     _check_role(after)
-    if before is not None and before.wipes != after.wipes:
-        require(after.last == NO_ENTRY, "C33: wiped, and there is a log", facts=after)
-        _check_hard_state(before, after)
-    elif before is not None:
+    _check_membership(before, after)
+    if before is not None:
         _check_hard_state(before, after)
         _check_commit(before, after)
         _check_log(before, after)
@@ -155,6 +162,32 @@ def _check_role(now: Facts) -> None:
         require(following >= now.first_index, "progress below the log", facts=now)
     for match, stable_index in zip(now.matches, now.stable_indexes, strict=True):
         require(0 <= stable_index <= match, "C23: stable what is not durable", facts=now)
+
+
+def _check_membership(before: Facts | None, after: Facts) -> None:
+    """C28, C33: no older word of a leader counts after a newer one, and only a newer one gives a
+    log to a reserve, or takes that of another member."""
+    require(after.orders >= after.known, "C28: orders older than what is known", facts=after)
+    if before is None:
+        require(
+            after.is_reserve or after.is_stateful,
+            "C33: it starts with no right to a log",
+            facts=after,
+        )
+        return
+    require(after.known >= before.known, "C28: it knew a newer configuration", facts=after)
+    require(
+        after.is_stateful or after.is_reserve or not before.is_reserve,
+        "C33: a reserve took up a log that nothing newer gives it",
+        before=before,
+        after=after,
+    )
+    require(
+        before.is_wiping or not (after.is_wiping and after.is_stateful),
+        "C33: it deletes a log that something newer gives it",
+        before=before,
+        after=after,
+    )
 
 
 def _check_hard_state(before: Facts, after: Facts) -> None:

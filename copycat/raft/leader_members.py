@@ -125,9 +125,9 @@ def _scope_of(
 def on_configuration_committed(raft: State, leader_state: LeaderState) -> None:
     """`raft.committed_configuration` is another one than before.
 
-    A member with a log learns this from its log a moment later; the others are sent a notice. Two
-    configurations may be committed together, so who leaves may be in neither the first nor the
-    last of them.
+    A member with a log learns this from its log a moment later; the others are sent a notice, if
+    this one may be the newest (`on_older_answer`). Two configurations may be committed together,
+    so who leaves may be in neither the first nor the last of them.
     """
     staying = {*raft.other_members(), *leader_state.departing}
     for peer in [peer for peer in raft.peers if peer not in staying]:
@@ -138,7 +138,8 @@ def on_configuration_committed(raft: State, leader_state: LeaderState) -> None:
     follow_members(raft, leader_state)
     for peer, progress in leader_state.progress.items():
         if progress.scope is Scope.HEARTBEATS:
-            _send_notice(raft, peer, progress)
+            if raft.commit_index >= leader_state.noop_index:
+                _send_notice(raft, peer, progress)
         else:
             progress.notice_at_ms = raft.now_ms + 2 * raft.options.heartbeat_interval_ms
 
@@ -147,9 +148,13 @@ def on_older_answer(
     raft: State, leader_state: LeaderState, peer: MemberId, progress: Progress, name: EntryId
 ) -> None:
     """The newest committed configuration that `peer` has is named `name`, another than the
-    leader's: send it the leader's if that is newer, and soon again if nothing changes (C28)."""
-    if name > raft.committed_configuration.entry:
-        return  # a new leader does not know yet how far its log is committed
+    leader's: send it the leader's if that is newer, and soon again if nothing changes (C28).
+
+    A leader does not know how far its log is committed before an entry of its own term is. Until
+    then it announces nothing: a newer configuration of its log may be the committed one.
+    """
+    if raft.commit_index < leader_state.noop_index or name > raft.committed_configuration.entry:
+        return
     if progress.scope < Scope.NOTHING and raft.now_ms >= progress.notice_at_ms:
         _send_notice(raft, peer, progress)
 

@@ -10,8 +10,6 @@ entry that it reads (C33).
 
 from __future__ import annotations
 
-from collections import deque
-
 from copycat.protocol.peer import AppendEntries, ConfigurationNotice
 from copycat.raft import leader_members
 from copycat.raft.configuration import Configuration
@@ -22,7 +20,6 @@ from copycat.raft.effects import (
     Wipe,
 )
 from copycat.raft.state import State, orders_for
-from copycat.raft.term_index import TermIndex
 from copycat.types import MemberType
 
 __all__ = [
@@ -35,7 +32,6 @@ __all__ = [
     "on_orders",
     "on_trimmed",
     "on_truncated",
-    "on_wiped",
 ]
 
 _STATEFUL = frozenset({MemberType.ACTIVE, MemberType.PASSIVE})
@@ -128,9 +124,18 @@ def on_orders(raft: State, message: AppendEntries) -> None:
     configuration, which has to be kept before.
     """
     raft.orders = StandingOrders(message.configuration, message.member_type, message.since)
-    if message.member_type in _STATEFUL and not raft.is_wiping:
-        raft.is_reserve = False
+    _take_up_log(raft)
     raft.follow_restrictions()
+
+
+def _take_up_log(raft: State) -> None:
+    """A reserve has a log from here on, if the newest of all that it was told gives it one.
+
+    What one message says is not enough: its sender may be a leader that does not know yet which
+    of its own configurations is committed, and may name one that is older than the wipe.
+    """
+    if raft.is_stateful and not raft.is_wiping:
+        raft.is_reserve = False
 
 
 def is_well_formed(message: ConfigurationNotice) -> bool:
@@ -153,7 +158,11 @@ def is_well_formed(message: ConfigurationNotice) -> bool:
 
 
 def on_notice(raft: State, message: ConfigurationNotice) -> None:
-    """The leader of this term says what the newest committed configuration is."""
+    """The leader of this term says what the newest committed configuration is.
+
+    A member whose log has a newer one that gives it a log deletes nothing: the leader that sent
+    that entry had the committed one in its log.
+    """
     record = message.configuration
     configuration = Configuration.from_members(record.members, record.entry)
     if configuration.entry <= raft.known_configuration.entry:
@@ -161,30 +170,11 @@ def on_notice(raft: State, message: ConfigurationNotice) -> None:
     raft.configurations.announce(configuration)
     raft.configurations.forget_announced(raft.last)
     is_newest_order = configuration.entry >= raft.orders.configuration
+    takes_log = configuration.type(raft.member) not in _STATEFUL
     _know(raft, configuration)
-    own_type = configuration.type(raft.member)
-    if is_newest_order and own_type in _STATEFUL and not raft.is_wiping:
-        raft.is_reserve = False
+    _take_up_log(raft)
     _follow(raft)
-    if is_newest_order and own_type not in _STATEFUL and not raft.is_reserve:
+    if is_newest_order and takes_log and not (raft.is_stateful or raft.is_reserve):
         raft.is_reserve = raft.is_wiping = True
         raft.follow_restrictions()
         raft.effects.append(Wipe(configuration))
-
-
-def on_wiped(raft: State) -> None:
-    """Log, snapshots and state are empty, durably: begin with nothing but term and vote (C33)."""
-    raft.is_wiping = False
-    raft.wipes += 1
-    raft.terms = TermIndex((), 1, 0)
-    raft.durable_index = raft.synced_index = 0
-    raft.commit_index = raft.commit_ceiling = raft.installed_index = 0
-    raft.oldest_snapshot_index = 0
-    raft.verified_index = raft.reported_index = raft.accepted_request = 0
-    raft.syncs = deque((ticket, 0, ms) for ticket, _, ms in raft.syncs)
-    raft.acknowledgements.log_term = raft.current_term
-    raft.configurations.wipe(raft.known_configuration)
-    raft.committed_configuration = raft.configurations.base
-    raft.eligibility.on_wiped()
-    raft.is_reserve = not raft.is_stateful
-    on_log_changed(raft)

@@ -46,6 +46,10 @@ def orders_for(configuration: Configuration, member: MemberId) -> StandingOrders
     return StandingOrders(configuration.entry, record.type, record.since)
 
 
+def _name_of(configuration: Configuration) -> EntryId:
+    return configuration.entry
+
+
 class PreVoteRound:
     """A PreVote round in flight. A follower has it: no role and no term has changed yet."""
 
@@ -121,7 +125,6 @@ class State:
         "verified_index",
         "voted_for",
         "votes",
-        "wipes",
     )
 
     def __init__(
@@ -170,7 +173,7 @@ class State:
             lost_upto=initial.lost_upto,
         )
         """What this member may vote for, whether it may campaign, and whether it takes gaps."""
-        self._init_membership()
+        self._init_membership(initial.committed_configuration)
         self.check_recovered()
 
     def _init_log(self, initial: InitialState) -> None:
@@ -223,7 +226,8 @@ class State:
         """The highest match_index that this member reported to the leader of this term. Invariant:
         0 in a new term."""
 
-    def _init_membership(self) -> None:
+    def _init_membership(self, stored: Configuration | None) -> None:
+        """stored: what the directory says is committed."""
         self.configurations.trim(self.terms.first_index)
         committed = self.configurations.at(self.commit_index)
         self.committed_configuration = committed
@@ -231,17 +235,17 @@ class State:
         self.next_configuration_index = self.configurations.next_index(self.commit_index)
         """Index of the first configuration entry that is not known to be committed; above every
         index when there is none."""
-        self.known_configuration = committed
-        """The newest that is known to be committed, by the log or by a leader's word. Invariant:
-        its name never falls in one process."""
-        self.orders = orders_for(committed, self.member)
-        """What the newest committed configuration says of this member, as far as it heard."""
+        self.known_configuration = max((committed, stored or committed), key=_name_of)
+        """The newest that is known to be committed, by the log or by a leader's word, be it to an
+        earlier process. Invariant: its name never falls."""
+        self.orders = orders_for(self.known_configuration, self.member)
+        """What the newest committed configuration says of this member, as far as it heard.
+        Invariant: its name is at or above that of `known_configuration`."""
         self.is_reserve = not self.is_stateful
         """C33: it knows that it has no log: it acknowledges nothing, and has no vote."""
         self.is_wiping = False
-        """Log and state are being deleted: this member is silent until they are."""
-        self.wipes = 0
-        """How often this process deleted log and state."""
+        """Log and state shall be deleted: this member is silent, and the next process begins
+        without them."""
         self.peers = self.other_members()
         self.follow_restrictions()
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from copycat.errors import require
 from copycat.member.configuration_file import StoredConfigurations
 from copycat.protocol.codec_configuration import encode_configuration
 from copycat.protocol.member_record import ConfigurationRecord
@@ -105,6 +106,12 @@ class ConfigurationStore:
     def wipe(self, configuration: Configuration, then: Callable[[], None]) -> None:
         """By `configuration`, which is committed, this member has no log and no state. `then` is
         called, in a turn, when the directory says so durably."""
+        require(
+            configuration.entry >= self._committed.entry,
+            "C33: a log is deleted by an older configuration than the newest committed one",
+            configuration=configuration.entry,
+            committed=self._committed.entry,
+        )
         self._committed, self._newest = configuration, configuration
         self._is_wiped = True
         self._then = then

@@ -191,6 +191,7 @@ def core_of(
             oldest_snapshot_index=0 if stores.snapshots is None else stores.snapshots.oldest_index,
             configurations=known.rows,
             stored_configuration=known.stored,
+            committed_configuration=known.committed,
             fresh=stores.fresh,
             lost=stores.lost,
             lost_upto=NO_ENTRY if lost_entries is None else lost_entries.lost_upto,

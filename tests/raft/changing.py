@@ -12,10 +12,10 @@ from copycat.raft.effects import (
     ConfigurationCommitted,
     Wipe,
 )
-from copycat.raft.events import ChangeRequested, Event, Wiped
+from copycat.raft.events import ChangeRequested, Event
 from copycat.types import ChangeKind, EntryId, MemberId, MemberType, Span
 from tests.raft.laws import Entry, History
-from tests.raft.node import Node
+from tests.raft.node import Node, StoredConfigurations
 
 __all__ = ["Changing", "is_configuration", "text_of"]
 
@@ -105,20 +105,28 @@ class Changing(ABC):
                 assert token not in self.answers, "a change is answered once"
                 self.answers[token] = effect
             case ConfigurationChanged(configuration=configuration):
-                node.stored = configuration
+                committed = node.raft.known_configuration
+                self.store(node, committed, configuration)
             case ConfigurationCommitted(configuration=configuration):
                 self.history.configuration_committed(configuration)
+                self.store(node, configuration, node.raft.configuration)
             case Wipe(configuration=configuration):
                 assert not node.is_wiping, "one at a time"
-                node.stored, node.is_wiping = configuration, True
+                self.store(node, configuration, configuration)
+                node.is_wiping = True
+
+    @staticmethod
+    def store(node: Node, committed: Configuration, newest: Configuration) -> None:
+        """The file of a directory: the newest one counts while it is above the committed one."""
+        newest = max(committed, newest, key=lambda each: each.entry)
+        node.stored = StoredConfigurations(committed, newest)
 
     def wipe(self, number: int) -> bool:
-        """Log and state are deleted; False when nobody asked for it."""
+        """It starts anew, and deletes log and state; False when nobody asked for it."""
         node = self.nodes[number]
         if not node.is_up or not node.is_wiping:
             return False
-        node.wipe()
-        self.step(number, Wiped())
+        self.start(number)
         return True
 
     # ---- the world's verbs -------------------------------------------------------------------

@@ -67,7 +67,7 @@ from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span
 from tests.raft.changing import Changing, is_configuration
 from tests.raft.disk_faults import DiskFaults
 from tests.raft.laws import Entry, History
-from tests.raft.node import Envelope, Node, name_of, runs_of
+from tests.raft.node import Envelope, Node, StoredConfigurations, name_of, runs_of
 from tests.raft.snapshotting import Snapshotting
 
 __all__ = ["Cluster", "Envelope", "Node", "runs_of"]
@@ -117,9 +117,11 @@ class Cluster(Changing, DiskFaults, Snapshotting):
         node.log = list(node.durable_log)
         node.first = node.durable_first
         node.commit_index = len(node.snapshots[-1]) if node.snapshots else 0
-        record = node.stored.record(MemberId(number)) if node.stored is not None else None
-        if node.stored is not None and (record is None or not record.is_stateful):
-            node.wipe()  # it was under way, or is over
+        if node.is_wiping:
+            node.wipe()  # the directory says so, and a start completes it
+        stored = node.stored
+        if stored is not None and not (lost or node.lost_upto != NO_ENTRY):
+            stored = StoredConfigurations(stored.committed, stored.committed)
         if node.lost_upto != NO_ENTRY and node.hard_state[0] < node.required_term:
             node.hard_state = (node.required_term, 0)
         term, vote = node.hard_state
@@ -137,7 +139,10 @@ class Cluster(Changing, DiskFaults, Snapshotting):
                 snapshot_index=node.commit_index,
                 oldest_snapshot_index=len(node.snapshots[0]) if node.snapshots else 0,
                 configurations=self.configurations_in(node.log),
-                stored_configuration=node.stored,
+                stored_configuration=None if stored is None else stored.newest,
+                committed_configuration=node.first_configuration
+                if stored is None
+                else stored.committed,
                 fresh=fresh,
                 lost=lost,
                 lost_upto=node.lost_upto,

@@ -11,6 +11,7 @@ States that differ only in clocks and random numbers are one.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import random
 from typing import NamedTuple
 
@@ -29,7 +30,6 @@ from copycat.raft.effects import (
     SaveHardState,
     Send,
     Sync,
-    Wipe,
 )
 from copycat.raft.events import (
     ChangeRequested,
@@ -41,7 +41,6 @@ from copycat.raft.events import (
     Sent,
     Synced,
     Tick,
-    Wiped,
 )
 from copycat.raft.initial_state import InitialState
 from copycat.raft.invariants import check, observe
@@ -247,24 +246,30 @@ class Explorer:
 
     def after_crash(self, world: World, member: MemberId) -> World:
         at = self.first.ids.index(member)
-        before = world.members[at].core
-        raft = Raft(
-            member,
-            self.first,
-            OPTIONS,
-            InitialState(
-                current_term=before.current_term,
-                voted_for=before.voted_for,
+        restarted = self.member(self.restarted(world.members[at].core))
+        members = (*world.members[:at], restarted, *world.members[at + 1 :])
+        return world._replace(members=members, crashes=world.crashes + 1)
+
+    def restarted(self, before: Raft) -> Raft:
+        """The next process: it begins with what the disk has, without a log if that was to be
+        deleted. The file of the directory says what is committed; the log holds the rest."""
+        initial = InitialState(
+            current_term=before.current_term,
+            voted_for=before.voted_for,
+            stored_configuration=before.known_configuration,
+            committed_configuration=before.known_configuration,
+        )
+        if not before.is_wiping:
+            initial = dataclasses.replace(
+                initial,
                 term_runs=before.terms.runs,
                 last_index=before.terms.last_index,
                 configurations=before.configurations.rows[1:],
-                stored_configuration=before.configuration,
-            ),
-            seed=0,
-        )
-        restarted = self.member(self.connected(raft))
-        members = (*world.members[:at], restarted, *world.members[at + 1 :])
-        return world._replace(members=members, crashes=world.crashes + 1)
+            )
+        raft = Raft(before.member, self.first, OPTIONS, initial, seed=0)
+        facts = observe(raft)
+        check(None, facts)
+        return self.connected(raft)
 
     def copied(self, core: Raft) -> Raft:
         """What may be stepped. Values that never change are shared."""
@@ -300,6 +305,8 @@ class Explorer:
                 facts = now
                 pending += raft.step(answer)
         check(facts, observe(raft))
+        if raft.is_wiping:
+            raft = self.restarted(raft)
         changed = self.member(raft)
         law(
             changed.log[: changed.commit_index] == committed[: changed.commit_index],
@@ -328,8 +335,6 @@ class Explorer:
                 return [Synced(ticket)]
             case SaveHardState(ticket=ticket):
                 return [Saved(ticket)]
-            case Wipe():
-                return [Wiped()]
             case Send(peer=peer, message=message):
                 network.add(Parcel(raft.member, peer, message, None))
             case Replicate():

@@ -25,6 +25,7 @@ __all__ = [
     "append",
     "complete_io",
     "core",
+    "elect",
     "leader",
     "of",
     "receive",
@@ -125,6 +126,11 @@ def ship(raft: Raft, effects: list[Effect]) -> list[Effect]:
 def leader(*terms: int, voters: int = 3) -> tuple[Raft, list[Effect]]:
     """Member 1, just elected with the votes of all; its no-op is shipped and synced."""
     raft = core(*terms, voters=voters)
+    return raft, elect(raft)
+
+
+def elect(raft: Raft) -> list[Effect]:
+    """A follower wins the votes of all; its no-op is shipped and synced."""
     raft.campaign_within(0, 1)
     effects = raft.step(Tick(1))
     for peer in raft.peers:
@@ -135,4 +141,4 @@ def leader(*terms: int, voters: int = 3) -> tuple[Raft, list[Effect]]:
     assert raft.state is ServerState.LEADER
     effects += ship(raft, effects)
     effects += raft.step(Synced(raft.sync_ticket))
-    return raft, effects
+    return effects

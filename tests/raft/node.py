@@ -13,7 +13,7 @@ from copycat.raft.invariants import Facts
 from copycat.types import NO_ENTRY, EntryId, MemberId, TermRun
 from tests.raft.laws import Entry
 
-__all__ = ["CHUNKS", "Envelope", "Node", "name_of", "runs_of"]
+__all__ = ["CHUNKS", "Envelope", "Node", "StoredConfigurations", "name_of", "runs_of"]
 
 CHUNKS = 3
 """A snapshot file has so many bytes, and each chunk is one of them."""
@@ -28,6 +28,13 @@ class Envelope(NamedTuple):
     entries: tuple[Entry, ...]
     gaps: tuple[int, int] = (0, 0)
     """As `Node.gaps` of the sender, if some of the entries are in them."""
+
+
+class StoredConfigurations(NamedTuple):
+    """The newest configuration that a member knows to be committed, and the newest of all."""
+
+    committed: Configuration
+    newest: Configuration
 
 
 class Image(NamedTuple):
@@ -87,8 +94,8 @@ class Node:
         """
         self.first_configuration: Configuration | None = None
         """What it was told when it joined; None for a founder."""
-        self.stored: Configuration | None = None
-        """The newest configuration that its directory keeps."""
+        self.stored: StoredConfigurations | None = None
+        """The configurations that its directory keeps."""
         self.is_wiping = False
         """Its core asked for log and state to be deleted."""
         self.raft: Raft
