@@ -1,7 +1,8 @@
 """Asks any member about the members of its cluster, over the network and without a session.
 
 Each request is sent to one of the addresses, and that member passes it on to its leader. A request
-whose answer was lost is sent again to the next address: what holds already is success.
+whose answer was lost is sent again to the next address: what holds already is success. Only a
+transfer of leadership is not, since leadership would go on to a third member.
 """
 
 from __future__ import annotations
@@ -16,7 +17,14 @@ import msgspec
 from copycat.client.connection import Connection
 from copycat.errors import CopycatError, NoLeaderError, ProtocolError
 from copycat.protocol.change_errors import view_or_error
-from copycat.protocol.client import ClusterRequest, ClusterView, Failure, Refusal, ViewRequest
+from copycat.protocol.client import (
+    ClusterRequest,
+    ClusterView,
+    Failure,
+    Refusal,
+    TransferRequest,
+    ViewRequest,
+)
 from copycat.protocol.codec_client import decode_server, encode_client
 from copycat.protocol.framing import Frame
 
@@ -76,6 +84,8 @@ class ClusterConnection:
                     raise
                 reasons[address], failure = error.message, failure or error
             self._addresses.append(self._addresses.pop(0))
+            if isinstance(message, TransferRequest):
+                break  # it may be done all the same: whoever asks looks first who leads now
         if leaderless is not None:
             return leaderless
         lines = "\n".join(f"{address}: {reason}" for address, reason in reasons.items())

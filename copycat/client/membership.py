@@ -56,6 +56,11 @@ def find_member(view: ClusterView, name: str) -> MemberView:
     )
 
 
+def _leads(view: ClusterView, to: MemberId, before: MemberId) -> bool:
+    """Whether leadership is where it was to go: at `to`, or at anybody but `before`."""
+    return view.leader == to if to else view.leader not in (NOBODY, before)
+
+
 class Membership:
     """Makes changes of the members through `ask`.
 
@@ -204,16 +209,23 @@ class Membership:
         """Hand leadership over to `to`, or to the follower with the longest log.
 
         A member that passed the request on to the leader may hear of the next leader before it
-        hears the answer: then the next leader is the answer.
+        hears the answer: then the next leader is the answer. So it is looked who leads before the
+        request is made again, or leadership would be handed over twice.
         """
-        before = (await self.view()).leader
-        try:
-            return await self._ask(TransferRequest(0, to))
-        except NoLeaderError:
-            view = await self.view_of_leader()
-            if view.leader == to or (not to and view.leader not in (NOBODY, before)):
-                return view
-            raise
+        deadline = time.monotonic() + self._patience
+        view = before = await self.view_of_leader()
+        while not _leads(view, to, before.leader):
+            try:
+                return await self._ask(TransferRequest(0, to))
+            except NoLeaderError as error:
+                view = await self.view_of_leader()
+                if _leads(view, to, before.leader):
+                    break
+                if time.monotonic() >= deadline:
+                    raise
+                self._wait_for(error.message)
+            await asyncio.sleep(AGAIN_S)
+        return view
 
     async def _without_leading(
         self, kind: ChangeKind, member: MemberView, goal: MemberType, base: EntryId

@@ -49,6 +49,9 @@ class LeadershipTransfer:
         if self._raft.state is not ServerState.LEADER:
             done(self._outcome(to, TransferFinished(ok=False, failure=TransferFailure.NO_TARGET)))
             return
+        if to == self._raft.member:  # asked for again, since an answer was lost
+            done(TransferOutcome(ok=True, leader=self._members.own_address))
+            return
         self._waiters.append((to, done))
         self._driver.step(TransferRequested(to))
 

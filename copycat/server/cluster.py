@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import assert_never
 
 from copycat.callbacks import check_callback
-from copycat.client.membership import Membership
+from copycat.client.membership import Membership, find_member
 from copycat.config import choice
 from copycat.errors import NoLeaderError, NotLeaderError, OperationTimeout, UnknownMemberError
 from copycat.listeners import Listener
@@ -127,20 +127,19 @@ class Cluster:
     async def transfer_leadership(self, to: Member | str | None = None) -> None:
         """Transfer leadership to the member `to`, or to the follower with the longest log.
 
-        to: a member or its address. Returns when this member knows that the other one leads.
-        NotLeaderError: this member is not the leader, or a third member won the election; the
-        error names the leader. UnknownMemberError: `to` is not in the cluster. OperationTimeout:
-        `to` did not become leader in time, and this member remains the leader. NoLeaderError: this
-        member gave up leadership, and no leader is known.
+        to: a member or its address. Any member may ask, and passes it on to the leader. Returns
+        when this member knows that the other one leads. UnknownMemberError: `to` is not in the
+        cluster. OperationTimeout: `to` did not become leader in time; the error says who leads.
+        NotLeaderError: a third member won the election. NoLeaderError: no leader is known.
         """
         status = self._status()
-        if status.state is not ServerState.LEADER:
-            leader = status.leader or None
-            known = (
-                f"the leader of term {status.term} is {leader}" if leader else "no leader is known"
-            )
-            raise NotLeaderError(f"{status.address} is {status.state}; {known}", leader=leader)
         name = to.name if isinstance(to, Member) else None if to is None else str(to)
+        if status.state is not ServerState.LEADER:
+            view = await self._membership.view_of_leader()
+            await self._membership.transfer(
+                MemberId(0) if name is None else find_member(view, name).member
+            )
+            return
         if name == status.address:
             return
         if name is not None:

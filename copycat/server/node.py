@@ -23,7 +23,13 @@ from copycat.machine.machine import StateMachine
 from copycat.member.ballast_file import disk_full
 from copycat.member.directory import MemberDirectory
 from copycat.protocol.change_errors import view_or_error
-from copycat.protocol.client import ChangeRequest, ClusterRequest, ClusterView, ServerMessage
+from copycat.protocol.client import (
+    ChangeRequest,
+    ClusterRequest,
+    ClusterView,
+    ServerMessage,
+    TransferRequest,
+)
 from copycat.raft.configuration import Configuration
 from copycat.raft.effects import TransferFailure
 from copycat.replica.leadership_transfer import TransferOutcome
@@ -284,17 +290,24 @@ class Node:
         view = cast("ClusterView", await self._answer(done))
         if isinstance(message, ChangeRequest):
             await self.wait_for_configuration(view.entry)
+        elif isinstance(message, TransferRequest):
+            raft = replica.raft
+            await self._wait_until(lambda: raft.leader != 0 and raft.current_term >= view.term)
         return view
 
     async def wait_for_configuration(self, entry: EntryId) -> None:
         """Wait until this member knows that the configuration of `entry` is committed, or a newer
         one; not much longer than the leader's next heartbeats take."""
         replica = self._replica
-        if replica is None or self.host.is_stopped:
-            return
-        known = self.host.when(lambda: replica.members.committed.entry >= entry)
-        await asyncio.wait({known}, timeout=2 * self._options.election_timeout)
-        known.cancel()
+        if replica is not None:
+            await self._wait_until(lambda: replica.members.committed.entry >= entry)
+
+    async def _wait_until(self, holds: Callable[[], bool]) -> None:
+        """Wait for what the leader's next heartbeats will make true; not for long."""
+        if not self.host.is_stopped:
+            known = self.host.when(holds)
+            await asyncio.wait({known}, timeout=2 * self._options.election_timeout)
+            known.cancel()
 
     async def wait_for_end(self) -> None:
         """Wait until the host stops, for two election timeouts at most."""

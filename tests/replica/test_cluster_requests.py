@@ -120,6 +120,9 @@ def test_leadership_is_handed_over_on_request() -> None:
     (view,) = asked(net, leader, TransferRequest(0, heir.member))
     assert isinstance(view, ClusterView)
     assert view.leader == heir.member
+    (again,) = asked(net, leader, TransferRequest(0, heir.member))
+    assert isinstance(again, ClusterView), "the answer was lost: it leads already"
+    assert again.term == view.term
     (failure,) = asked(net, heir, TransferRequest(0, MemberId(99)))
     assert isinstance(failure, Failure)
     assert failure.code == Refusal.NOT_TRANSFERRED

@@ -12,7 +12,6 @@ from copycat import (
     ClientState,
     ConsistencyLevel,
     CopycatClient,
-    NotLeaderError,
     ServerSelection,
     ServerState,
     UnknownMemberError,
@@ -154,13 +153,33 @@ def test_leadership_is_handed_to_whom_the_caller_names(tmp_path: Path) -> None:
             await cluster.all_applied()
             old = cluster.leader
             heir = next(member for member in cluster.servers.values() if member is not old)
-            with pytest.raises(NotLeaderError, match=str(old.address)):
-                await heir.cluster.transfer_leadership()
             with pytest.raises(UnknownMemberError, match="no member"):
                 await old.cluster.transfer_leadership("127.0.0.1:1")
             await old.cluster.transfer_leadership(str(heir.address))
             await cluster.until(lambda: heir.state is ServerState.LEADER)
             async with heir.client() as client:
                 assert await client.submit(Book.add(1)) == 1
+
+    run(test)
+
+
+def test_c40_any_member_may_have_leadership_transferred(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with trio(tmp_path) as cluster:
+            await cluster.all_applied()
+            old = cluster.leader
+            heir, other = (member for member in cluster.servers.values() if member is not old)
+            with pytest.raises(UnknownMemberError, match="no member"):
+                await other.cluster.transfer_leadership("127.0.0.1:1")
+            await other.cluster.transfer_leadership(str(heir.address))
+            assert other.status().leader == str(heir.address)
+            await other.cluster.transfer_leadership(str(heir.address))
+            await other.cluster.transfer_leadership(other.cluster.member)
+            assert other.status().leader == str(other.address)
+            term = other.status().term
+            await old.cluster.transfer_leadership()
+            await cluster.all_applied()
+            assert cluster.leader is not other
+            assert cluster.leader.status().term == term + 1, "once, and not once more"
 
     run(test)

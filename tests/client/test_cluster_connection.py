@@ -1,0 +1,115 @@
+"""Requests about the members: when they are sent again, and when that would be wrong."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from copycat.client.cluster_connection import ClusterConnection
+from copycat.client.membership import Membership
+from copycat.errors import NoLeaderError
+from copycat.protocol.client import (
+    ClusterRequest,
+    ClusterView,
+    Refusal,
+    TransferRequest,
+    ViewRequest,
+)
+from copycat.protocol.results import refusal_error
+from copycat.types import EntryId, MemberId, ServerState
+
+
+def view(leader: int, term: int = 1) -> ClusterView:
+    return ClusterView(
+        request=0,
+        member=MemberId(1),
+        state=ServerState.FOLLOWER,
+        term=term,
+        leader=MemberId(leader),
+        entry=EntryId(0, 0),
+        first_index=1,
+        last_index=1,
+        commit_index=1,
+        last_applied=1,
+        applied_time_ms=0,
+        sessions=0,
+        storage_full=False,
+        incarnation=0,
+        cluster="test",
+        version="0.1.0",
+        durability="fsync",
+        members=(),
+    )
+
+
+class Refusing(ClusterConnection):
+    """No member knows a leader."""
+
+    def __init__(self) -> None:
+        super().__init__(["a:1", "b:1", "c:1"])
+        self.asked: list[str] = []
+
+    async def _ask_at(self, address: str, message: ClusterRequest) -> ClusterView:
+        self.asked.append(address)
+        raise refusal_error(Refusal.NO_LEADER, "the leader cannot be reached")
+
+
+def test_a_request_that_was_refused_is_sent_to_the_others_unless_it_is_a_transfer() -> None:
+    connection = Refusing()
+    for message, asked in (
+        (ViewRequest(0), ["a:1", "b:1", "c:1"]),
+        (TransferRequest(0, MemberId(0)), ["a:1"]),
+        (TransferRequest(0, MemberId(0)), ["b:1"]),
+    ):
+        connection.asked.clear()
+        with pytest.raises(NoLeaderError):
+            asyncio.run(connection.ask(message))
+        assert connection.asked == asked
+
+
+class Cluster:
+    """Leadership moves with each transfer; the answers to some are lost."""
+
+    def __init__(self, *, lost: int) -> None:
+        self.lost = lost
+        self.is_moved = True
+        self.leader, self.term = 1, 1
+        self.transfers = 0
+
+    async def ask(self, message: ClusterRequest) -> ClusterView:
+        if isinstance(message, TransferRequest):
+            self.transfers += 1
+            if self.is_moved:
+                self.leader, self.term = message.to or self.leader % 3 + 1, self.term + 1
+            if self.transfers <= self.lost:
+                self.is_moved = True
+                raise NoLeaderError("the leader cannot be reached")
+        return view(self.leader, self.term)
+
+
+@pytest.mark.parametrize("to", [0, 3])
+def test_c40_a_transfer_whose_answer_was_lost_is_not_made_twice(to: int) -> None:
+    cluster = Cluster(lost=1)
+    texts: list[str] = []
+    transferred = Membership(cluster.ask, say=texts.append).transfer(MemberId(to))
+    assert asyncio.run(transferred).leader == (to or 2)
+    assert cluster.transfers == 1
+
+
+@pytest.mark.slow
+def test_c40_a_transfer_that_was_not_made_is_asked_for_again() -> None:
+    cluster = Cluster(lost=1)
+    cluster.is_moved = False
+    texts: list[str] = []
+    transferred = Membership(cluster.ask, say=texts.append).transfer()
+    assert asyncio.run(transferred).leader == 2
+    assert cluster.transfers == 2
+    assert texts == ["the leader cannot be reached"]
+
+
+def test_who_leads_already_is_not_asked_to() -> None:
+    cluster = Cluster(lost=0)
+    transferred = Membership(cluster.ask, say=print).transfer(MemberId(1))
+    assert asyncio.run(transferred).leader == 1
+    assert cluster.transfers == 0
