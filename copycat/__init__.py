@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         ChangeRefusedError,
         ChangeSupersededError,
         ClosedSessionError,
+        ClusterReplacedError,
         CommandError,
         ConfigurationError,
         CopycatError,
@@ -140,6 +141,7 @@ __all__ = [
     "Clock",
     "ClosedSessionError",
     "Cluster",
+    "ClusterReplacedError",
     "Command",
     "CommandError",
     "Commit",
@@ -226,8 +228,9 @@ _HOMES = {
     "copycat.config": "Address Storage",
     "copycat.errors": (
         "AddressInUseError ApplicationError ChangeInProgressError ChangeRefusedError "
-        "ChangeSupersededError ClosedSessionError CommandError ConfigurationError "
-        "CopycatError CorruptLogError DirectoryInUseError DiskError DiskFullError "
+        "ChangeSupersededError ClosedSessionError ClusterReplacedError CommandError "
+        "ConfigurationError CopycatError CorruptLogError DirectoryInUseError DiskError "
+        "DiskFullError "
         "EntryTooLargeError ForkedProcessError FormatVersionError IllegalMemberStateError "
         "InternalError InvariantError LastVoterError LogPoisonedError "
         "MachineMismatchError MajorityAtRiskError MemberIdReusedError "

@@ -23,7 +23,8 @@ CopycatError
 ├── SessionError
 │   ├── UnknownSessionError
 │   │   └── SessionExpiredError
-│   └── ClosedSessionError
+│   ├── ClosedSessionError
+│   └── ClusterReplacedError
 ├── SerializationError (TypeError)
 ├── EntryTooLargeError (ValueError)
 ├── StateDivergedError
@@ -62,6 +63,7 @@ __all__ = [
     "ChangeRefusedError",
     "ChangeSupersededError",
     "ClosedSessionError",
+    "ClusterReplacedError",
     "CommandError",
     "ConfigurationError",
     "CopycatError",
@@ -324,6 +326,19 @@ class SessionExpiredError(UnknownSessionError):
 class ClosedSessionError(SessionError):
     code = "closed-session"
     default_hint = "connect the client again, or open a new one"
+
+
+class ClusterReplacedError(SessionError):
+    """The servers are of a cluster with the old name that is not the session's: it has another
+    incarnation. It executed nothing of the session. `pending` lists the operations whose outcome
+    is unknown."""
+
+    code = "cluster-replaced"
+    default_hint = (
+        "read the state of the new cluster before you repeat pending operations; then"
+        " client.recover() opens a session there"
+    )
+    outcome_unknown = True
 
 
 class SerializationError(CopycatError, TypeError):

@@ -26,7 +26,12 @@ from copycat.client.unavailability import (
     connect_error,
     unavailability_of,
 )
-from copycat.errors import ClosedSessionError, CopycatError, SessionExpiredError
+from copycat.errors import (
+    ClosedSessionError,
+    ClusterReplacedError,
+    CopycatError,
+    SessionExpiredError,
+)
 from copycat.protocol.client import (
     CommandsRefused,
     Failure,
@@ -102,6 +107,10 @@ class SessionDriver:
         self._instance = secrets.randbits(64)
         self._registrations = 0
         self._cluster_name = options.cluster_name
+        self._cluster_incarnation = 0
+        """Of the cluster that this driver's sessions are of; 0 while that is not known."""
+        self._replaced_since_ms = FOREVER_MS
+        """Since when servers say that the cluster is another one, and none serves this client."""
         self._default_timeout_ms = FOREVER_MS
         if math.isfinite(options.timeout):
             self._default_timeout_ms = max(1, round(options.timeout * 1000))
@@ -291,6 +300,9 @@ class SessionDriver:
                     self._end_expired()
                     return
                 self.session = self._new_session()
+            if self._is_replaced(_now_ms()):
+                self._end_replaced()
+                return
             if self._selector.is_round_over:
                 self.session.no_server_reachable(_now_ms())
             self.schedule()  # operations time out also while there is no connection
@@ -301,6 +313,28 @@ class SessionDriver:
         at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         reason = f"its session {self.session.session} was found expired at {at}"
         self.end(reason, _EXPIRED_HINTS[RecoveryStrategy.CLOSE])
+
+    def _is_replaced(self, now_ms: int) -> bool:
+        """Whether the cluster of the sessions is no more, as far as this client can find out:
+        every server says that it is of another one (C41); or some say so, and those that may not
+        be could not be reached for as long as a session lasts."""
+        replaced, servers = self._selector.count_of(ClusterReplacedError)
+        if not replaced:
+            self._replaced_since_ms = FOREVER_MS
+            return False
+        self._replaced_since_ms = min(self._replaced_since_ms, now_ms)
+        waited_s = (now_ms - self._replaced_since_ms) / 1000
+        is_over = replaced == servers or waited_s >= self._options.session_timeout
+        return is_over and self._selector.is_round_over
+
+    def _end_replaced(self) -> None:
+        text = next(
+            each.text
+            for each in self._selector.unavailable.values()
+            if each.kind is ClusterReplacedError
+        )
+        self.session.replaced(text)
+        self.end(text, ClusterReplacedError.default_hint)
 
     def _raise_if_connect_timed_out(self, elapsed: float) -> None:
         selector, limit = self._selector, self._options.backoff.give_up_after
@@ -318,6 +352,7 @@ class SessionDriver:
     async def _serve(self, address: str) -> None:
         """Use the server at `address` until the connection ends; raises when no session is
         opened."""
+        session, since_ms = self.session, _now_ms()
         connection = await Connection.open(address, self.on_frames, self._send_outgoing)
         self._connection = connection
         if self.session.phase is SessionPhase.WAITING:
@@ -326,6 +361,9 @@ class SessionDriver:
             self.session.connected(_now_ms())
             self._send_outgoing()
         await connection.lost
+        if session.confirmed_ms >= since_ms:
+            self._replaced_since_ms = FOREVER_MS
+            self._selector.served()
         if connection.reason:
             log.debug("connection to %s: %s", address, connection.reason)
             self._selector.failed(address, connection.reason, self.session.unavailability)
@@ -336,7 +374,12 @@ class SessionDriver:
         timeout_ms = round(options.session_timeout * 1000)
         self._registrations += 1
         register = Register(
-            self._registrations, options.client_id, timeout_ms, self._cluster_name, self._instance
+            self._registrations,
+            options.client_id,
+            timeout_ms,
+            self._cluster_name,
+            self._instance,
+            self._cluster_incarnation,
         )
         connection.write([encode_client(register)])
         share_s = options.backoff.give_up_after / max(1, len(options.members))
@@ -385,6 +428,7 @@ class SessionDriver:
             self._on_expired()
             return
         if session.phase is SessionPhase.OPEN:
+            self._cluster_incarnation = session.cluster_incarnation or self._cluster_incarnation
             if session.is_confirmed and self._close_request is None:
                 self._on_state(ClientState.CONNECTED)
             self._selector.follow(session.leader, session.members)

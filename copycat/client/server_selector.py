@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from copycat.client.options import Backoff, ServerSelection
 from copycat.client.unavailability import Unavailability
+from copycat.errors import CopycatError
 
 __all__ = ["ServerSelector"]
 
@@ -75,6 +76,13 @@ class ServerSelector:
         """Addresses of the members, as the cluster named them."""
         return self._members
 
+    def count_of(self, kind: type[CopycatError]) -> tuple[int, int]:
+        """How many of the known servers gave a reason of this kind in their last answer, and how
+        many are known."""
+        servers = {*self._members, *self._given_addresses}
+        known = [self.unavailable[each] for each in servers if each in self.unavailable]
+        return sum(each.kind is kind for each in known), len(servers)
+
     def failed(
         self, address: str, reason: str, unavailability: Unavailability | None = None
     ) -> None:
@@ -97,6 +105,10 @@ class ServerSelector:
         self._untried = []
         self._round = 0
         self.failures.clear()
+        self.unavailable.clear()
+
+    def served(self) -> None:
+        """Note that a server has served the session: what others said before is out of date."""
         self.unavailable.clear()
 
     def avoid(self, address: str) -> None:

@@ -20,6 +20,7 @@ from copycat.client.unavailability import (
 )
 from copycat.errors import (
     ClosedSessionError,
+    ClusterReplacedError,
     CopycatError,
     EntryTooLargeError,
     ProtocolError,
@@ -76,7 +77,7 @@ class ClientSession(Submissions):
         """True while no message has arrived since the last keep-alive was sent."""
         self._keep_alive_late_ms = 0
         """The most by which a keep-alive was sent too late, since the event loop was blocked."""
-        self._confirmed_ms = 0
+        self.confirmed_ms = 0
         """When the cluster last confirmed the session."""
         self._regression: Unavailability | None = None
         self._backoff_until_ms = 0
@@ -92,6 +93,8 @@ class ClientSession(Submissions):
         """The highest log index in any reply: later queries see a state at least as new."""
         self.cluster = ""
         """The name of the cluster that opened the session."""
+        self.cluster_incarnation = 0
+        """Which cluster of that name it was (C41); 0 while that is not known."""
         self.leader = ""
         self.members: tuple[str, ...] = ()
         self.is_expired = False
@@ -109,6 +112,7 @@ class ClientSession(Submissions):
         self.timeout_ms = registered.timeout_ms
         self.index = registered.session
         self.cluster = registered.cluster
+        self.cluster_incarnation = registered.incarnation
         self._confirm(now_ms)
         self._follow(registered.leader, registered.members)
         self._keep_alive_due_ms = now_ms + self.timeout_ms // 3
@@ -210,7 +214,8 @@ class ClientSession(Submissions):
         self._keep_alive_late_ms = max(self._keep_alive_late_ms, now_ms - self._keep_alive_due_ms)
         self._keep_alive_due_ms = now_ms + max(1, self.timeout_ms // 3)
         self._request += 1
-        return KeepAlive(self._request, self.session, self._outbox.last_answered, self.cluster)
+        cluster = self.cluster, self.cluster_incarnation
+        return KeepAlive(self._request, self.session, self._outbox.last_answered, *cluster)
 
     def _rewind_if_stalled(self, now_ms: int) -> None:
         outbox = self._outbox
@@ -233,7 +238,7 @@ class ClientSession(Submissions):
         """The leader has served a request: there is no unavailability, except a regression."""
         self.is_confirmed = True
         self.unavailability = self._regression
-        self._confirmed_ms = now_ms
+        self.confirmed_ms = now_ms
         self._leaderless_since_ms = None
 
     def close(self) -> CloseSession:
@@ -260,6 +265,7 @@ class ClientSession(Submissions):
                 self._on_query_result(message, now_ms)
             case KeptAlive():
                 self._confirm(now_ms)
+                self.cluster_incarnation = message.incarnation or self.cluster_incarnation
                 self._follow(message.leader, message.members)
             case Failure():
                 self._on_failure(message, now_ms)
@@ -388,12 +394,18 @@ class ClientSession(Submissions):
         """
         self.is_expired = True
         if now_ms is not None:
-            ago_s, timeout_s = (now_ms - self._confirmed_ms) / 1000, self.timeout_ms / 1000
+            ago_s, timeout_s = (now_ms - self.confirmed_ms) / 1000, self.timeout_ms / 1000
             reason += f"; last confirmed {ago_s:.1f} s ago, its timeout is {timeout_s:g} s"
         if self._keep_alive_late_ms > self.timeout_ms // 3:
             reason += f" (this event loop was blocked for {self._keep_alive_late_ms / 1000:.1f} s)"
         text = f"session {self.session} expired: {reason}"
         self._end(SessionExpiredError, text, self._expired_hint)
+
+    def replaced(self, reason: str) -> None:
+        """The servers are of another cluster with the same name: fail everything that waits, and
+        send nothing of it again (C41)."""
+        session = f"session {self.session}" if self.session else "the last session"
+        self._end(ClusterReplacedError, f"the cluster of {session} was replaced: {reason}")
 
     def closed(self, reason: str = "") -> None:
         """This client has closed the session: fail everything that waits, with `reason`."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from copycat.errors import (
+    ClusterReplacedError,
     ConfigurationError,
     CopycatError,
     DiskFullError,
@@ -35,7 +36,12 @@ BACK_PRESSURE = frozenset({Refusal.OVERLOADED, Refusal.DISK_FULL})
 """Refusals after which the same server is asked again a little later."""
 
 SWITCH_AT_ONCE = frozenset(
-    {Refusal.ILLEGAL_MEMBER_STATE, Refusal.SERVER_FULL, Refusal.WRONG_CLUSTER}
+    {
+        Refusal.ILLEGAL_MEMBER_STATE,
+        Refusal.SERVER_FULL,
+        Refusal.WRONG_CLUSTER,
+        Refusal.CLUSTER_REPLACED,
+    }
 )
 """Refusals after which the client connects to another server at once."""
 
@@ -53,6 +59,7 @@ _KINDS: dict[int, type[CopycatError]] = {
     Refusal.ILLEGAL_MEMBER_STATE: IllegalMemberStateError,
     Refusal.SERVER_FULL: NoLeaderError,
     Refusal.WRONG_CLUSTER: ConfigurationError,
+    Refusal.CLUSTER_REPLACED: ClusterReplacedError,
     Refusal.OVERLOADED: OperationTimeout,
 }
 _WORDS = {
@@ -61,6 +68,7 @@ _WORDS = {
     Refusal.DISK_FULL: "the disk of the leader, or the disks of too many members, are full",
     Refusal.ILLEGAL_MEMBER_STATE: "the server is starting or stopping",
     Refusal.WRONG_CLUSTER: "the server belongs to another cluster",
+    Refusal.CLUSTER_REPLACED: "the server belongs to a new cluster of the same name",
     Refusal.SERVER_FULL: "the server has as many clients as it accepts",
     Refusal.OVERLOADED: "the leader is overloaded",
 }

@@ -80,6 +80,9 @@ class Refusal(enum.IntEnum):
     """A later REGISTER of the same client was received before this one."""
     NOT_TRANSFERRED = 17
     """The member that was to lead does not, and why is in the reason."""
+    CLUSTER_REPLACED = 18
+    """The client's session is of a cluster of the same name with another incarnation; nothing is
+    taken from the connection (C41)."""
 
 
 class Register(msgspec.Struct, frozen=True):
@@ -93,6 +96,8 @@ class Register(msgspec.Struct, frozen=True):
     instance: int = 0
     """Random number of the client object that asks, so that a leader can tell a REGISTER that was
     delayed from one of a client that was started again with the same id; 0: unknown."""
+    incarnation: int = 0
+    """Of the cluster in which the client had a session before; 0 while it knows none."""
 
 
 class KeepAlive(msgspec.Struct, frozen=True):
@@ -102,6 +107,8 @@ class KeepAlive(msgspec.Struct, frozen=True):
     """Every reply up to this sequence has reached the client; its cache may be deleted."""
     cluster: str = ""
     """Name of the cluster that the session is of; empty when that is not known."""
+    incarnation: int = 0
+    """Its incarnation; 0 when that is not known."""
 
 
 class CloseSession(msgspec.Struct, frozen=True):
@@ -196,12 +203,16 @@ class Registered(msgspec.Struct, frozen=True):
     members: tuple[str, ...]
     cluster: str = ""
     """Name of the cluster."""
+    incarnation: int = 0
+    """Of the cluster; 0 while it has none, since its members were never changed."""
 
 
 class KeptAlive(msgspec.Struct, frozen=True):
     request: int
     leader: str
     members: tuple[str, ...]
+    incarnation: int = 0
+    """Of the cluster, which may have got it after the session was opened."""
 
 
 class SessionClosed(msgspec.Struct, frozen=True):

@@ -62,12 +62,15 @@ __all__ = [
 RUN_MAX = 65536
 """Commands in one frame: as many as one session may have in flight."""
 
-_REGISTER = Struct("<QIQ")
-_KEEP_ALIVE = Struct("<QQQ")
+_REGISTER_NUMBERS = Struct("<QIQ")
+_REGISTER = Struct("<QIQ16s")
+_KEEP_ALIVE_NUMBERS = Struct("<QQQ")
+_KEEP_ALIVE = Struct("<QQQ16s")
 _CLOSE_SESSION = Struct("<QQ")
 _COMMANDS = Struct("<QQQI")
 _QUERY = Struct("<QQQQB")
-_REGISTERED = Struct("<QQI")
+_REGISTERED_NUMBERS = Struct("<QQI")
+_REGISTERED = Struct("<QQI16s")
 _REQUEST = Struct("<Q")
 _RESULTS = Struct("<QQQQI")
 _REFUSED = Struct("<QQBI")
@@ -156,13 +159,13 @@ def encode_client(message: ClientMessage) -> bytes:
             head = frame_header(FrameType.COMMANDS, _COMMANDS.size + len(body))
             fixed = _COMMANDS.pack(session, first_sequence, acked_sequence, count)
             return b"".join((head, fixed, body))
-        case Register(request, client_id, timeout_ms, cluster, instance):
-            fixed = _REGISTER.pack(request, timeout_ms, instance)
+        case Register(request, client_id, timeout_ms, cluster, instance, incarnation):
+            fixed = _REGISTER.pack(request, timeout_ms, instance, _wide(incarnation))
             texts = pack_text(client_id) + pack_text(cluster)
             return encode_frame(FrameType.REGISTER, fixed + texts)
-        case KeepAlive(request, session, acked_sequence, cluster):
-            body = _KEEP_ALIVE.pack(request, session, acked_sequence) + pack_text(cluster)
-            return encode_frame(FrameType.KEEP_ALIVE, body)
+        case KeepAlive(request, session, acked_sequence, cluster, incarnation):
+            fixed = _KEEP_ALIVE.pack(request, session, acked_sequence, _wide(incarnation))
+            return encode_frame(FrameType.KEEP_ALIVE, fixed + pack_text(cluster))
         case CloseSession(request, session):
             return encode_frame(FrameType.CLOSE_SESSION, _CLOSE_SESSION.pack(request, session))
         case QueryRequest(request, session, sequence, index, consistency, operation):
@@ -183,16 +186,16 @@ def decode_client(frame: Frame) -> ClientMessage:
             return decode_commands(frame)
         case FrameType.REGISTER:
             reader = Reader(frame.body, "REGISTER")
-            request, timeout_ms, instance = reader.unpack(_REGISTER)
-            client_id, cluster = reader.text(), reader.text()
+            request, timeout_ms, instance = reader.unpack(_REGISTER_NUMBERS)
+            incarnation, client_id, cluster = reader.wide(), reader.text(), reader.text()
             reader.end()
-            return Register(request, client_id, timeout_ms, cluster, instance)
+            return Register(request, client_id, timeout_ms, cluster, instance, incarnation)
         case FrameType.KEEP_ALIVE:
             reader = Reader(frame.body, "KEEP_ALIVE")
-            request, session, acked_sequence = reader.unpack(_KEEP_ALIVE)
-            cluster = reader.text()
+            request, session, acked_sequence = reader.unpack(_KEEP_ALIVE_NUMBERS)
+            incarnation, cluster = reader.wide(), reader.text()
             reader.end()
-            return KeepAlive(request, session, acked_sequence, cluster)
+            return KeepAlive(request, session, acked_sequence, cluster, incarnation)
         case FrameType.CLOSE_SESSION:
             return CloseSession(*exact(_CLOSE_SESSION, frame, "CLOSE_SESSION"))
         case FrameType.QUERY:
@@ -220,12 +223,12 @@ def encode_server(message: ServerMessage) -> bytes:
         case QueryResult(request, index, body):
             head = frame_header(FrameType.QUERY_RESULT, _QUERY_RESULT.size + len(body))
             return b"".join((head, _QUERY_RESULT.pack(request, index), body))
-        case Registered(request, session, timeout_ms, leader, members, cluster):
-            fixed = _REGISTERED.pack(request, session, timeout_ms)
+        case Registered(request, session, timeout_ms, leader, members, cluster, incarnation):
+            fixed = _REGISTERED.pack(request, session, timeout_ms, _wide(incarnation))
             texts = pack_text(leader) + pack_texts(members) + pack_text(cluster)
             return encode_frame(FrameType.REGISTERED, fixed + texts)
-        case KeptAlive(request, leader, members):
-            fixed = _REQUEST.pack(request)
+        case KeptAlive(request, leader, members, incarnation):
+            fixed = _REQUEST.pack(request) + _wide(incarnation)
             return encode_frame(
                 FrameType.KEPT_ALIVE, fixed + pack_text(leader) + pack_texts(members)
             )
@@ -242,6 +245,10 @@ def encode_server(message: ServerMessage) -> bytes:
             return encode_cluster_answer(message)
         case _:
             assert_never(message)
+
+
+def _wide(value: int) -> bytes:
+    return value.to_bytes(16, "little")
 
 
 def _pack_why(leader: str, reason: str, missing: tuple[str, ...]) -> bytes:
@@ -270,13 +277,15 @@ def _decode_cold_server(frame: Frame) -> ServerMessage:
     match frame.type:
         case FrameType.REGISTERED:
             reader = Reader(frame.body, "REGISTERED")
-            request, session, timeout_ms = reader.unpack(_REGISTERED)
+            request, session, timeout_ms = reader.unpack(_REGISTERED_NUMBERS)
+            incarnation = reader.wide()
             named = reader.text(), reader.texts(), reader.text()
-            message = Registered(request, session, timeout_ms, *named)
+            message = Registered(request, session, timeout_ms, *named, incarnation)
         case FrameType.KEPT_ALIVE:
             reader = Reader(frame.body, "KEPT_ALIVE")
             (request,) = reader.unpack(_REQUEST)
-            message = KeptAlive(request, reader.text(), reader.texts())
+            incarnation = reader.wide()
+            message = KeptAlive(request, reader.text(), reader.texts(), incarnation)
         case FrameType.COMMANDS_REFUSED:
             reader = Reader(frame.body, "COMMANDS_REFUSED")
             session, next_sequence, code, since_ms = reader.unpack(_REFUSED)

@@ -467,10 +467,13 @@ class ProposalQueue:
             if index in opened:
                 timeout_ms = opened[index].timeout_ms
                 cluster = self._replies.leader, self._members.addresses, self._cluster_name
-                self._replies.send(route, Registered(request, index, timeout_ms, *cluster))
+                incarnation = self._members.cluster_incarnation
+                registered = Registered(request, index, timeout_ms, *cluster, incarnation)
+                self._replies.send(route, registered)
             elif index in touched:
                 leader, addresses = self._replies.leader, self._members.addresses
-                self._replies.send(route, KeptAlive(request, leader, addresses))
+                incarnation = self._members.cluster_incarnation
+                self._replies.send(route, KeptAlive(request, leader, addresses, incarnation))
             elif index in ended:
                 self._replies.send(route, SessionClosed(request))
             else:

@@ -8,7 +8,6 @@ from copycat.errors import EntryTooLargeError, ProtocolError
 from copycat.protocol.client import (
     ChangeRequest,
     ClientMessage,
-    CloseSession,
     ClusterRequest,
     Commands,
     CommandsRefused,
@@ -30,6 +29,7 @@ from copycat.protocol.codec_peer import encode_forward
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.wire import FrameType
 from copycat.raft.core import Raft
+from copycat.replica.client_clusters import ClientClusters
 from copycat.replica.cluster_requests import ClusterRequests
 from copycat.replica.connections import Connections, RefusalReason, Replies, Route
 from copycat.replica.host import Host, Inbox
@@ -124,7 +124,6 @@ class RequestRouter:
         local_requests: LocalRequests,
     ) -> None:
         self._members = members
-        self._cluster_name = options.cluster_name
         self._max_entry_size = options.max_entry_size
         self._raft = raft
         self._host = host
@@ -137,8 +136,7 @@ class RequestRouter:
         self._outage = outage
         self._cluster_requests = cluster_requests
         self._local_requests = local_requests
-        self._foreign_cluster: dict[int, str] = {}
-        """connection of this member -> the name of the other cluster that its client wants."""
+        self._client_clusters = ClientClusters(raft, members, options.cluster_name)
         self.forwarded_requests = ForwardedRequests(replies)
 
     def receive(self, route: Route, frame: Frame) -> None:
@@ -168,7 +166,9 @@ class RequestRouter:
         self._inbox.put(self._request, route, message, frame)
 
     def _request(self, route: Route, message: ClientMessage, frame: Frame) -> None:
-        if not route.peer and self._is_of_another_cluster(route, message):
+        refusal = self._client_clusters.refusal(route, message)
+        if refusal is not None:
+            self._replies.refuse(route, message, refusal)
             return
         if isinstance(message, ViewRequest | ChangeRequest | TransferRequest):
             if self._is_for_here(route, message):
@@ -218,20 +218,6 @@ class RequestRouter:
             return
         self._replies.refuse(route, message, self._outage.explain())
 
-    def _is_of_another_cluster(self, route: Route, message: ClientMessage) -> bool:
-        """Refuse a client of another cluster, and all that comes by its connection."""
-        named = ""
-        if not isinstance(message, Commands | CloseSession | QueryRequest):
-            named = message.cluster
-        if named and named != self._cluster_name:
-            self._foreign_cluster[route.token] = named
-        other = self._foreign_cluster.get(route.token)
-        if other is None:
-            return False
-        reason = f'this is a member of cluster "{self._cluster_name}", not of "{other}"'
-        self._replies.refuse(route, message, RefusalReason(Refusal.WRONG_CLUSTER, reason))
-        return True
-
     def _serves(self, query: QueryRequest) -> bool:
         if must_lead(query) or self._sessions.get(query.session) is None:
             # A session unknown here may only be unknown *yet*: the leader decides.
@@ -280,7 +266,7 @@ class RequestRouter:
         self._connections.closed(route)
         self._queries.connection_closed(route)
         self.forwarded_requests.connection_closed(route.token)
-        self._foreign_cluster.pop(route.token, None)
+        self._client_clusters.connection_closed(route.token)
 
 
 def _request_of(answer: ServerMessage) -> int:

@@ -150,6 +150,8 @@ CLIENTS: list[client.ClientMessage] = [
     client.QueryRequest(5, 17, 0, 0, ConsistencyLevel.LINEARIZABLE, b"x"),
     client.Register(6, "me", 5000, "orders", 1 << 63),
     client.KeepAlive(7, 17, 400, "orders"),
+    client.Register(6, "me", 5000, "orders", 1, (1 << 128) - 2),
+    client.KeepAlive(7, 17, 400, "orders", 1 << 127),
     client.ViewRequest(8, "orders", True),
     client.ViewRequest(8),
     client.ChangeRequest(
@@ -171,6 +173,8 @@ SERVERS: list[client.ServerMessage] = [
         17, 401, client.Refusal.NO_QUORUM, "", "1 of 3 members reachable", ("b:1", "c:1"), 12_400
     ),
     client.Registered(6, 17, 5000, "a:1", ("a:1",), "orders"),
+    client.Registered(6, 17, 5000, "a:1", ("a:1",), "orders", 1 << 127),
+    client.KeptAlive(7, "a:1", ("a:1",), (1 << 128) - 2),
     client.Failure(6, client.Refusal.NO_QUORUM, "", "alone", ("b:1",), 1_000),
     VIEW,
     msgspec.structs.replace(VIEW, members=(), storage_full=True),

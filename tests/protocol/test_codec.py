@@ -212,10 +212,10 @@ def test_strings_have_limits() -> None:
     back = decode_server(frame_of(encode_server(long)))
     assert isinstance(back, client.Failure)
     assert back.reason == "ü" * 512
-    body = struct.pack("<QIQH", 1, 0, 0, 256) + b"x" * 256
+    body = struct.pack("<QIQ16sH", 1, 0, 0, b"", 256) + b"x" * 256
     with pytest.raises(ProtocolError, match="limit is 255"):
         decode_client(Frame(FrameType.REGISTER, 0, memoryview(body)))
-    body = struct.pack("<QIQH", 1, 0, 0, 2) + b"\xff\xfe"
+    body = struct.pack("<QIQ16sH", 1, 0, 0, b"", 2) + b"\xff\xfe"
     with pytest.raises(ProtocolError, match="UTF-8"):
         decode_client(Frame(FrameType.REGISTER, 0, memoryview(body)))
 
