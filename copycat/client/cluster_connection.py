@@ -72,17 +72,19 @@ class ClusterConnection:
         leaderless: ClusterView | None = None
         for address in self.addresses:
             try:
-                view = await self._ask_at(address, message)
-                self.learn([one.address for one in view.members])
-                if view.leader:
-                    return view
-                leaderless = leaderless or view
+                answer = await self._ask_at(address, message)
             except (OSError, ProtocolError) as error:
                 reasons[address] = str(error) or type(error).__name__
-            except CopycatError as error:
-                if error.refusal not in ELSEWHERE:
-                    raise
-                reasons[address], failure = error.message, failure or error
+            else:
+                if isinstance(answer, ClusterView):
+                    self.learn([one.address for one in answer.members])
+                    if answer.leader:
+                        return answer
+                    leaderless = leaderless or answer
+                elif answer.refusal in ELSEWHERE:
+                    reasons[address], failure = answer.message, failure or answer
+                else:
+                    raise answer
             self._addresses.append(self._addresses.pop(0))
             if isinstance(message, TransferRequest):
                 break  # it may be done all the same: whoever asks looks first who leads now
@@ -98,11 +100,16 @@ class ClusterConnection:
         """How the member at `address` is, as it says itself. OSError: it does not answer."""
         here = ClusterConnection([address], cluster_name=self._cluster_name)
         try:
-            return await here._ask_at(address, ViewRequest(0, is_local=True))
+            answer = await here._ask_at(address, ViewRequest(0, is_local=True))
         finally:
             here.close()
+        if isinstance(answer, CopycatError):
+            raise answer
+        return answer
 
-    async def _ask_at(self, address: str, message: ClusterRequest) -> ClusterView:
+    async def _ask_at(self, address: str, message: ClusterRequest) -> ClusterView | CopycatError:
+        """What the member answers, which may be an error; raises when it answers nothing. An error
+        of the cluster may be an OSError too."""
         connection = await self._connected(address)
         answer = self._send(connection, message)
         while not answer.done():
@@ -114,10 +121,7 @@ class ClusterConnection:
             if not answer.done() and not check.done():
                 connection.close(f"it did not answer for {SILENCE_S:g} s")
                 raise ConnectionError(connection.reason)
-        result = answer.result()
-        if isinstance(result, CopycatError):
-            raise result
-        return result
+        return answer.result()
 
     def _send(
         self, connection: Connection, message: ClusterRequest
@@ -164,6 +168,7 @@ class ClusterConnection:
         for answer in answers.values():
             if not answer.done():
                 answer.set_exception(ConnectionError(connection.reason))
+                answer.exception()  # retrieved here, in case nobody waits any more
 
     def close(self) -> None:
         """Close the connection; what was asked and not answered may be done all the same."""

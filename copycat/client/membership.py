@@ -20,6 +20,7 @@ from copycat.errors import (
     IllegalMemberStateError,
     MemberUnreachableError,
     NoLeaderError,
+    StaleConfigurationError,
     TransferFirstError,
     UnknownMemberError,
 )
@@ -40,6 +41,8 @@ AGAIN_S = 0.25
 """Between two attempts while no leader is known, or while the leader is not ready yet."""
 PROGRESS_S = 3.0
 """So often it is said how far a member is that is to be promoted."""
+_WAITED_FOR = (NoLeaderError, MemberUnreachableError, ChangeInProgressError)
+"""A member that joins is added when these obstacles are gone."""
 LADDER = (MemberType.RESERVE, MemberType.PASSIVE, MemberType.ACTIVE)
 
 
@@ -139,17 +142,33 @@ class Membership:
         """
         first = MemberType.RESERVE if type is MemberType.RESERVE else MemberType.PASSIVE
         self._wait_for(f"waiting for the cluster to add {address} as {first}")
-        added = await self._change(
-            ChangeKind.ADD,
-            member,
-            first,
-            base,
-            address=address,
-            retried=(NoLeaderError, MemberUnreachableError, ChangeInProgressError),
-        )
+        view = await self._change_newcomer(ChangeKind.ADD, member, first, base, address)
         if type is not MemberType.ACTIVE:
-            return added
-        return await self.promote(find_member(added, address), type, added.entry)
+            return view
+        self._wait_for(f"waiting for {address} to catch up with the log")
+        change = self._change_newcomer(ChangeKind.PROMOTE, member, type, view.entry)
+        return await self._with_progress(find_member(view, address), change)
+
+    async def _change_newcomer(
+        self,
+        kind: ChangeKind,
+        member: MemberId,
+        type: MemberType,
+        base: EntryId,
+        address: str = "",
+    ) -> ClusterView:
+        """A change of a member that joins. It means the same whatever the others are by now, so it
+        waits for their changes, and goes on from a configuration that is newer than `base`."""
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                return await self._change(
+                    kind, member, type, base, address=address, retried=_WAITED_FOR
+                )
+            except StaleConfigurationError as error:
+                if time.monotonic() >= deadline:
+                    raise
+                base = EntryId(*error.entry)
 
     async def promote(
         self, member: MemberView, type: MemberType | None, base: EntryId

@@ -6,7 +6,9 @@ from copycat.errors import (
     ChangeInProgressError,
     ChangeRefusedError,
     ChangeSupersededError,
+    ConfigurationError,
     CopycatError,
+    DiskFullError,
     IllegalMemberStateError,
     LastVoterError,
     MajorityAtRiskError,
@@ -49,6 +51,14 @@ _WITH_CONFIGURATION: dict[
     ChangeRefusal.SUPERSEDED: ChangeSupersededError,
     ChangeRefusal.TOO_MANY: ChangeInProgressError,
 }
+
+
+_OF_SERVERS: dict[int, type[CopycatError]] = {
+    Refusal.DISK_FULL: DiskFullError,
+    Refusal.WRONG_CLUSTER: ConfigurationError,
+    Refusal.SERVER_FULL: NoLeaderError,
+}
+"""Failures that a client with a session handles by itself."""
 
 
 def change_error(answer: ChangeRefused) -> CopycatError:
@@ -108,6 +118,9 @@ def failure_error(failure: Failure) -> CopycatError:
         return QuorumLostError(
             failure.reason, missing=failure.missing, since=failure.since_ms / 1000
         )
+    kind = _OF_SERVERS.get(failure.code)
+    if kind is not None:
+        return kind(failure.reason, refusal=failure.code, leader=failure.leader or None)
     return refusal_error(failure.code, failure.reason, leader=failure.leader)
 
 

@@ -49,6 +49,8 @@ class FakeCluster:
         self.waiting: dict[str, MemberId] = {}
         """Servers that wait to be added, by address."""
         self.down: set[str] = set()
+        self.cut_off: set[str] = set()
+        """Members that run, and have no link to any other."""
         self.used_ids = {one.member for one in self.members.values()}
         self.leader = next(iter(self.members), "")
         self.term = 3
@@ -126,7 +128,11 @@ class FakeCluster:
             version="0.1.0",
             durability="fsync",
             members=tuple(
-                msgspec.structs.replace(each, match_index=self.index // 2)
+                msgspec.structs.replace(
+                    each,
+                    match_index=self.index // 2,
+                    is_reachable=each.address not in self.cut_off,
+                )
                 for each in self.members.values()
             ),
         )

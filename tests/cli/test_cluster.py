@@ -121,6 +121,23 @@ def test_a_server_that_waits_is_added(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out == "f:1 is active\n"
 
 
+@pytest.mark.slow
+def test_two_servers_that_join_together_wait_for_each_other() -> None:
+    """Neither has looked at the members: a change of another one is no obstacle."""
+    cluster = three()
+    cluster.waiting["f:1"] = MemberId(99)
+    cluster.busy = 2
+    seen: list[str] = []
+
+    async def join() -> None:
+        member = membership.Membership(cluster.ask, say=seen.append, patience=5.0)
+        await member.add(MemberId(99), "f:1", MemberType.ACTIVE, EntryId(0, 7))
+
+    asyncio.run(join())
+    assert cluster.members["f:1"].type is MemberType.ACTIVE
+    assert "refused: IN_FLIGHT" in seen
+
+
 def test_a_reserve_is_added_in_one_step() -> None:
     cluster = three()
     cluster.waiting["f:1"] = MemberId(99)
@@ -262,12 +279,12 @@ def test_status_shows_each_member_and_what_the_cluster_bears(
     assert run(cluster, "status", "b:1") == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0].split() == [
-        "MEMBER", "TYPE", "ROLE", "TERM", "COMMIT", "APPLIED", "LAG", "DISK", "VERSION",
+        "MEMBER", "TYPE", "ROLE", "TERM", "LAST", "COMMIT", "APPLIED", "LAG", "DISK", "VERSION",
     ]  # fmt: skip
-    assert out[1].split() == ["a:1", "active", "leader", "3", "40", "40", "0", "ok", "0.1.0"]
-    assert out[3].split()[:3] == ["c:1", "active", "unreachable"]
+    assert out[1].split() == ["a:1", "active", "leader", "3", "40", "40", "40", "0", "ok", "0.1.0"]
+    assert out[3].split()[:9] == ["c:1", "active", "unreachable", *"––––", "20", "–"]
     assert out[4].split()[:3] == ["d:1", "passive", "passive"]
-    assert out[5].split() == ["e:1", "reserve", "reserve", "3", "–", "–", "–", "ok", "0.1.0"]
+    assert out[5].split() == ["e:1", "reserve", "reserve", "3", "–", "–", "–", "–", "ok", "0.1.0"]
     assert "leader a:1 · quorum 2 of 3, 2 reachable, bears no further loss" in out[6]
 
 
@@ -282,7 +299,37 @@ def test_status_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     by_address = {one["address"]: one for one in document["members"]}
     assert by_address["a:1"]["lag"] == {"entries": 0, "seconds": 0.0}
     assert by_address["d:1"]["role"] == "unreachable"
+    assert by_address["d:1"]["lag"] == {"entries": 20, "seconds": None}
+    assert by_address["e:1"]["lag"] is None
     assert by_address["d:1"]["reason"] == "connection refused"
+
+
+def test_a_voter_that_the_leader_does_not_reach_bears_no_loss(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It answers this command, and the leader has no link to it: it counts for no majority."""
+    cluster = three()
+    cluster.cut_off.add("c:1")
+    assert run(cluster, "status") == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[3].split()[:5] == ["c:1", "active", "follower", "(no", "link)"]
+    assert "quorum 2 of 3, 2 reachable, bears no further loss" in out[6]
+    cluster.leader = ""
+    assert run(cluster, "status") == 3
+    assert "quorum 2 of 3, 3 reachable" in capsys.readouterr().out
+
+
+def test_without_a_majority_that_answers_status_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A leader hears a majority, or it would not lead; perhaps this command reaches only some."""
+    cluster = three()
+    cluster.down |= {"b:1", "c:1"}
+    assert run(cluster, "status") == 0
+    assert "1 reachable, too few answer this command" in capsys.readouterr().out
+    cluster.leader = ""
+    assert run(cluster, "status") == 3
+    assert "1 reachable, no majority: writes are paused" in capsys.readouterr().out
 
 
 def test_status_without_a_leader_ends_with_3(capsys: pytest.CaptureFixture[str]) -> None:

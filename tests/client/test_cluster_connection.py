@@ -8,15 +8,16 @@ import pytest
 
 from copycat.client.cluster_connection import ClusterConnection
 from copycat.client.membership import Membership
-from copycat.errors import NoLeaderError
+from copycat.errors import CopycatError, DiskFullError, NoLeaderError, OperationTimeout
+from copycat.protocol.change_errors import view_or_error
 from copycat.protocol.client import (
     ClusterRequest,
     ClusterView,
+    Failure,
     Refusal,
     TransferRequest,
     ViewRequest,
 )
-from copycat.protocol.results import refusal_error
 from copycat.types import EntryId, MemberId, ServerState
 
 
@@ -44,19 +45,20 @@ def view(leader: int, term: int = 1) -> ClusterView:
 
 
 class Refusing(ClusterConnection):
-    """No member knows a leader."""
+    """Every member answers with one failure."""
 
-    def __init__(self) -> None:
+    def __init__(self, failure: Failure) -> None:
         super().__init__(["a:1", "b:1", "c:1"])
         self.asked: list[str] = []
+        self.failure = failure
 
-    async def _ask_at(self, address: str, message: ClusterRequest) -> ClusterView:
+    async def _ask_at(self, address: str, message: ClusterRequest) -> ClusterView | CopycatError:
         self.asked.append(address)
-        raise refusal_error(Refusal.NO_LEADER, "the leader cannot be reached")
+        return view_or_error(self.failure)
 
 
 def test_a_request_that_was_refused_is_sent_to_the_others_unless_it_is_a_transfer() -> None:
-    connection = Refusing()
+    connection = Refusing(Failure(0, Refusal.NO_LEADER, "", "the leader cannot be reached"))
     for message, asked in (
         (ViewRequest(0), ["a:1", "b:1", "c:1"]),
         (TransferRequest(0, MemberId(0)), ["a:1"]),
@@ -66,6 +68,20 @@ def test_a_request_that_was_refused_is_sent_to_the_others_unless_it_is_a_transfe
         with pytest.raises(NoLeaderError):
             asyncio.run(connection.ask(message))
         assert connection.asked == asked
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(Refusal.NOT_TRANSFERRED, OperationTimeout), (Refusal.DISK_FULL, DiskFullError)],
+)
+def test_what_the_cluster_refuses_is_not_asked_again(
+    code: Refusal, kind: type[CopycatError]
+) -> None:
+    """Both of these errors are OSErrors, and no sign that a member cannot be reached."""
+    connection = Refusing(Failure(0, code, "a:1", "why it is not done"))
+    with pytest.raises(kind, match="why it is not done"):
+        asyncio.run(connection.ask(TransferRequest(0, MemberId(2))))
+    assert connection.asked == ["a:1"]
 
 
 class Cluster:

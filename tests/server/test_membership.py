@@ -209,6 +209,16 @@ def test_a_member_leaves(tmp_path: Path, loop: str) -> None:
     growing(tmp_path, test)
 
 
+def test_servers_that_join_together_are_all_added(tmp_path: Path) -> None:
+    async def test(cluster: Growing) -> None:
+        a = await cluster.bootstrap()
+        others = [await cluster.new(name) for name in "bcd"]
+        await asyncio.gather(*(one.join(str(a.address)) for one in others))
+        await cluster.all_see(a="active", b="active", c="active", d="active")
+
+    growing(tmp_path, test)
+
+
 def test_the_command_works_over_the_network(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,18 @@ __all__ = ["ChangedMember", "MemberLine", "change_lines", "status_lines"]
 
 SCHEMA = 1
 _ORDER = [MemberType.ACTIVE, MemberType.PASSIVE, MemberType.RESERVE]
-_HEAD = ("<MEMBER", "<TYPE", "<ROLE", "TERM", "COMMIT", "APPLIED", "LAG", "<DISK", "<VERSION")
+_HEAD = (
+    "<MEMBER",
+    "<TYPE",
+    "<ROLE",
+    "TERM",
+    "LAST",
+    "COMMIT",
+    "APPLIED",
+    "LAG",
+    "<DISK",
+    "<VERSION",
+)
 
 
 class MemberLine(NamedTuple):
@@ -90,31 +101,55 @@ def _role(view: ClusterView, line: MemberLine) -> str:
     return "leader" if is_leader else str(line.here.state)
 
 
-def _lag(view: ClusterView, line: MemberLine) -> tuple[int, float] | None:
-    """Entries, and seconds of log time, by which the member is behind; None when unknown."""
-    here = line.here
-    if here is None or line.member.type is MemberType.RESERVE:
+def _is_linked(view: ClusterView, line: MemberLine) -> bool:
+    """Whether the leader has a link to the member; True when no leader says so."""
+    return line.member.is_reachable or view.member != view.leader
+
+
+class _Lag(NamedTuple):
+    """How far a member is behind what the cluster has committed."""
+
+    entries: int
+    seconds: float | None
+    """Of log time; None when the member does not say."""
+
+    def __str__(self) -> str:
+        if not self.entries or self.seconds is None:
+            return f"{self.entries:,}"
+        return f"{self.entries:,} ({self.seconds:.1f} s)"
+
+
+def _lag(view: ClusterView, line: MemberLine) -> _Lag | None:
+    """What the member has applied, as it says; else what the leader knows that it has on its disk.
+    None when neither is known."""
+    member, here = line.member, line.here
+    if member.type is MemberType.RESERVE:
         return None
+    if here is None:
+        known = member.match_index
+        return _Lag(max(0, view.commit_index - known), None) if known else None
     entries = max(0, view.commit_index - here.last_applied)
     behind_ms = max(0, view.applied_time_ms - here.applied_time_ms) if entries else 0
-    return entries, behind_ms / 1000
+    return _Lag(entries, behind_ms / 1000)
 
 
 def _row(view: ClusterView, line: MemberLine) -> tuple[str, ...]:
     member, here = line.member, line.here
     kind = f"{member.type} (promoted)" if member.is_promotable else str(member.type)
+    lag = "–" if (known := _lag(view, line)) is None else str(known)
     if here is None:
-        return (member.address, kind, "unreachable", "–", "–", "–", "–", "–", line.reason)
-    lag = _lag(view, line)
+        unknown = "–", "–", "–", "–"
+        return (member.address, kind, "unreachable", *unknown, lag, "–", line.reason)
+    indexes = here.last_index, here.commit_index, here.last_applied
     has_log = member.type is not MemberType.RESERVE
+    role = _role(view, line)
     return (
         member.address,
         kind,
-        _role(view, line),
+        role if _is_linked(view, line) else f"{role} (no link)",
         str(here.term),
-        f"{here.commit_index:,}" if has_log else "–",
-        f"{here.last_applied:,}" if has_log else "–",
-        "–" if lag is None else f"{lag[0]:,}" if lag[0] == 0 else f"{lag[0]:,} ({lag[1]:.1f} s)",
+        *(f"{index:,}" if has_log else "–" for index in indexes),
+        lag,
         "full" if here.storage_full else "ok",
         here.version,
     )
@@ -125,6 +160,7 @@ class _Quorum(NamedTuple):
     size: int
     """How many voters are a majority."""
     reachable: int
+    """How many voters answer, and have a link to the leader if there is one."""
 
     @property
     def losses(self) -> int:
@@ -132,15 +168,17 @@ class _Quorum(NamedTuple):
         return max(0, self.reachable - self.size)
 
 
-def _quorum(lines: Sequence[MemberLine]) -> _Quorum:
+def _quorum(view: ClusterView, lines: Sequence[MemberLine]) -> _Quorum:
     voters = [one for one in lines if one.member.type is MemberType.ACTIVE]
-    reachable = sum(one.here is not None for one in voters)
+    reachable = sum(one.here is not None and _is_linked(view, one) for one in voters)
     return _Quorum(len(voters), len(voters) // 2 + 1, reachable)
 
 
 def _summary(view: ClusterView, lines: Sequence[MemberLine]) -> str:
-    quorum = _quorum(lines)
-    if quorum.reachable < quorum.size:
+    quorum = _quorum(view, lines)
+    if quorum.reachable < quorum.size and view.leader:
+        bears = "too few answer this command to say what more it bears"
+    elif quorum.reachable < quorum.size:
         bears = "no majority: writes are paused"
     elif quorum.losses == 0:
         bears = "bears no further loss"
@@ -159,7 +197,7 @@ def _address(view: ClusterView, member: MemberId) -> str:
 
 
 def _document(view: ClusterView, lines: Sequence[MemberLine]) -> dict[str, Any]:
-    quorum = _quorum(lines)
+    quorum = _quorum(view, lines)
     return {
         "schema": SCHEMA,
         "cluster": view.cluster,
@@ -186,20 +224,26 @@ def _member_document(view: ClusterView, line: MemberLine) -> dict[str, Any]:
         "since": member.since,
         "promotable": member.is_promotable,
         "role": _role(view, line),
+        "linked": _is_linked(view, line),
+        "lag": _lag_document(view, line),
     }
     if here is None:
         return document | {"reason": line.reason}
-    lag = _lag(view, line)
-    is_known = here.state is not ServerState.INACTIVE
     return document | {
         "term": here.term,
         "first_index": here.first_index,
         "last_index": here.last_index,
         "commit_index": here.commit_index,
         "last_applied": here.last_applied,
-        "lag": None if lag is None or not is_known else {"entries": lag[0], "seconds": lag[1]},
         "sessions": here.sessions,
         "disk": "full" if here.storage_full else "ok",
         "durability": here.durability,
         "version": here.version,
     }
+
+
+def _lag_document(view: ClusterView, line: MemberLine) -> dict[str, Any] | None:
+    lag, here = _lag(view, line), line.here
+    if lag is None or (here is not None and here.state is ServerState.INACTIVE):
+        return None
+    return {"entries": lag.entries, "seconds": lag.seconds}
