@@ -71,7 +71,7 @@ __all__ = [
 _APPEND = Struct("<Q16s12QB7x")
 """term, leader, request, prev (term, index), span (term, first, end), leader_commit,
 deletion_floor, configuration (term, index), log time, since, type of the receiver."""
-_APPEND_REPLY = Struct("<QQB7x6Q")
+_APPEND_REPLY = Struct("<QQB7x9Q")
 _WANTS_SNAPSHOT = 2
 """In the place of 0 (rejected) and 1 (accepted): rejected, and entries will not do."""
 _STORAGE_FULL, _IS_REPLAYING = 4, 8
@@ -355,7 +355,7 @@ def encode_peer(message: PeerMessage) -> bytes:
 def _pack_append_reply(reply: AppendReply) -> bytes:
     answer = _WANTS_SNAPSHOT if reply.wants_snapshot else int(reply.accepted)
     answer += _IS_REPLAYING * reply.is_replaying
-    hint, configuration = reply.hint, reply.configuration
+    hint, configuration, last = reply.hint, reply.configuration, reply.last
     return _APPEND_REPLY.pack(
         reply.term,
         reply.request,
@@ -366,6 +366,9 @@ def _pack_append_reply(reply: AppendReply) -> bytes:
         reply.stable_index,
         configuration.term,
         configuration.index,
+        last.term,
+        last.index,
+        reply.commit_index,
     )
 
 
@@ -420,7 +423,8 @@ def decode_peer(frame: Frame) -> PeerMessage:
 
 def _read_append_reply(frame: Frame) -> AppendReply:
     term, request, flag, match_index, *entries = exact(_APPEND_REPLY, frame, "APPEND_REPLY")
-    hint_term, hint_index, stable_index, configuration_term, configuration_index = entries
+    hint_term, hint_index, stable_index, *others = entries
+    configuration_term, configuration_index, last_term, last_index, commit_index = others
     is_full, is_replaying = bool(flag & _STORAGE_FULL), bool(flag & _IS_REPLAYING)
     flag &= ~(_STORAGE_FULL | _IS_REPLAYING)
     wants_snapshot = flag == _WANTS_SNAPSHOT
@@ -435,6 +439,8 @@ def _read_append_reply(frame: Frame) -> AppendReply:
         is_full,
         EntryId(configuration_term, configuration_index),
         is_replaying,
+        EntryId(last_term, last_index),
+        commit_index,
     )
 
 

@@ -102,6 +102,9 @@ class AppendReply(msgspec.Struct, frozen=True):
     is_replaying: the state of the sender's machine is not that of its log so far: it replays
         entries around gaps (C22), or has much to apply. Such a member is not promoted, and it
         is no target of a transfer. The replica fills it, as it does `storage_full`.
+    last: the last entry of the sender's log, durable or not; NO_ENTRY from who has no log.
+    commit_index: of the sender. Only the sender knows both, so each answer has them, a rejection
+        too (C28). The replica fills them.
     """
 
     term: int
@@ -114,6 +117,8 @@ class AppendReply(msgspec.Struct, frozen=True):
     storage_full: bool = False
     configuration: EntryId = NO_ENTRY
     is_replaying: bool = False
+    last: EntryId = NO_ENTRY
+    commit_index: int = 0
 
 
 class ConfigurationNotice(msgspec.Struct, frozen=True):

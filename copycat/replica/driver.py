@@ -385,10 +385,15 @@ class Driver:
 
     def _write(self, peer: MemberId, message: PeerMessage) -> None:
         # A lost reply is asked for again by the next heartbeat: no event for it.
-        if isinstance(message, AppendReply) and self._raft.storage_full:
-            message = msgspec.structs.replace(message, storage_full=True)
-        if isinstance(message, AppendReply) and self._is_replaying:
-            message = msgspec.structs.replace(message, is_replaying=True)
+        if isinstance(message, AppendReply):
+            raft = self._raft
+            message = msgspec.structs.replace(
+                message,
+                storage_full=raft.storage_full,
+                is_replaying=self._is_replaying,
+                last=raft.last,
+                commit_index=raft.commit_index,
+            )
         if isinstance(message, ConfigurationNotice):
             record = self._configurations.record(message.configuration)
             message = msgspec.structs.replace(message, configuration=record)

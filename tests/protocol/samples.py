@@ -102,6 +102,7 @@ PEERS: list[peer.PeerMessage] = [
     peer.LogPosition(7, EntryId(6, 10)),
     peer.LogRegressed(7, EntryId(6, 12)),
     peer.AppendReply(7, 42, True, 12, EntryId(0, 0), 11, configuration=EntryId(4, 3)),
+    peer.AppendReply(7, 42, False, 0, EntryId(5, 8), last=EntryId(6, 14), commit_index=9),
     peer.ConfigurationNotice(
         7,
         LEADER,

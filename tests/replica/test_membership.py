@@ -9,9 +9,14 @@ from copycat.member.configuration_file import CONFIGURATION_FILE, NOTHING_STORED
 from copycat.protocol.client import Failure, Refusal, Register, ViewRequest
 from copycat.protocol.codec_client import encode_client
 from copycat.protocol.codec_configuration import decode_configuration, encode_configuration
-from copycat.protocol.codec_peer import decode_return, encode_append, encode_forward
+from copycat.protocol.codec_peer import (
+    decode_peer,
+    decode_return,
+    encode_append,
+    encode_forward,
+)
 from copycat.protocol.framing import split_frame
-from copycat.protocol.peer import AppendEntries
+from copycat.protocol.peer import AppendEntries, AppendReply
 from copycat.protocol.wire import FrameType
 from copycat.replica.members import PeerRefused
 from copycat.storage import encode_batch
@@ -19,6 +24,7 @@ from copycat.types import (
     NO_ENTRY,
     ChangeKind,
     Durability,
+    EntryId,
     EntryKind,
     MemberType,
     ServerState,
@@ -430,6 +436,35 @@ def test_who_is_removed_is_told_and_then_not_dialled_any_more() -> None:
     assert member.types.get(D) is None, "it was told"
     assert member.stored.is_wiped
     assert member.member not in cluster.leader.replica.members
+
+
+def test_c28_each_answer_says_where_the_log_ends() -> None:
+    """An answer that accepts, one that rejects, and that of a reserve."""
+    cluster = three()
+    reserve = cluster.add(D, MemberType.RESERVE)
+    cluster.append(3)
+    leader = cluster.leader
+    follower = next(each for each in cluster.members[:3] if each is not leader)
+    raft = leader.replica.raft
+    before = follower.replica.raft.last
+    beyond = EntryId(raft.current_term, before.index + 5)
+    for asked, prev, expected in (
+        (follower, before, (True, before, follower.replica.raft.commit_index)),
+        (follower, beyond, (False, before, follower.replica.raft.commit_index)),
+        (reserve, before, (True, NO_ENTRY, 0)),
+    ):
+        span = Span(raft.current_term, prev.index + 1, prev.index + 1)
+        heartbeat = AppendEntries(raft.current_term, leader.member, 900, prev, span, 0)
+        asked.host.sent.clear()
+        asked.replica.receive_peer(leader.member, split_frame(encode_append(heartbeat, 0)))
+        asked.turn()
+        (answer,) = [
+            decode_peer(frame)
+            for peer, frame in asked.host.sent
+            if peer == leader.member and frame.type == FrameType.APPEND_REPLY
+        ]
+        assert isinstance(answer, AppendReply)
+        assert (answer.accepted, answer.last, answer.commit_index) == expected
 
 
 def test_c41_who_is_no_member_may_ask_about_the_members_only() -> None:
