@@ -33,7 +33,13 @@ from copycat.member.configuration_file import (
     read_configurations,
 )
 from copycat.member.hard_state import HARD_STATE_FILES, FrozenHardState, HardStateCopy, best_copy
-from copycat.member.identity import Identity, check_identity, read_identity, write_identity
+from copycat.member.identity import (
+    IDENTITY_FILES,
+    Identity,
+    check_identity,
+    read_identity,
+    write_identity,
+)
 from copycat.member.markers import (
     LostEntries,
     UnsyncedAcks,
@@ -103,7 +109,7 @@ class MemberDirectory:
         self.configuration_file = ConfigurationFile(env, path)
         """The file that holds the newest configurations (C35)."""
         self.configurations = read_configurations(env, path, has_log=isinstance(log, NativeLog))
-        """What it held when the directory was opened."""
+        """What it holds when the directory is open."""
         self.env = env
         """The access to the disk that all files of the directory are opened by."""
         self._resources = resources
@@ -136,11 +142,10 @@ class MemberDirectory:
         """Open `path`, or create it on a first start.
 
         `members`: the founding addresses, in any order; none of a member that is no founder, and
-        `first` is what that one knows of the cluster. `incarnation_source`: gives 128 random bits,
-        for a first start. `boot`: the machine's boot id, or empty. `compress`: see
-        `open_log`. `read_only`: create, lock and repair nothing. `whole`: read every entry first.
-        `snapshots`: opens the snapshot store, for a repair. `look`: `_Look`. CorruptLogError (F6,
-        F27; of a member alone also F2, F3), WrongDirectoryError (F7), and the other StorageErrors.
+        `first` is what that one knows of the cluster. `incarnation_source`: gives 128 random bits.
+        `boot`: the machine's boot id, or empty. `read_only`: create, lock and repair nothing.
+        `whole`: read every entry first. `snapshots`: opens the store for a repair. CorruptLogError
+        (F6, F27; of a member alone F2, F3), WrongDirectoryError (F7), and other StorageErrors.
         """
         expected = Identity.of(cluster_name, address, members, member)
         promise = partial(write_unsynced_acks, env, path, level, durability, boot)
@@ -155,17 +160,18 @@ class MemberDirectory:
                 new = expected.with_incarnation(incarnation_source())
                 return cls._made(env, path, resources, opened, promise, new, snapshots, first)
             check_identity(identity, expected, path)
+            stored = read_configurations(env, path, has_log=_has_log(env, path))
             unsynced, copy = read_unsynced_acks(env, path), _readable_hard_state(env, path)
             checked = partial(_checked, env, path, opened, unsynced, level, whole, read_only)
             if read_only:
                 frozen, log = FrozenHardState(copy), _closed_with(resources, checked())
                 return cls(path, identity, frozen, log, env, resources.pop_all())
-            store, alone = _maybe(snapshots), is_sole_voter(env, path, identity)
+            store, alone = _maybe(snapshots), is_sole_voter(stored, identity)
             repairs = LogRepair(env, path, store, copy.current_term, sizes, is_alone=alone)
             log = _closed_with(resources, repairs.open(checked), look)
-            again = _rewritten(env, path, identity, missing)
-            loss = repairs.remaining_loss(log, again)
-            lost = _may_have_lost(unsynced, again, log, boot)
+            identity, again = _rewritten(env, path, identity, missing, stored)
+            loss, may_lack = repairs.remaining_loss(log, again), not stored.says_stateless(member)
+            lost = may_lack and _may_have_lost(unsynced, again, log, boot)
             if not lost:
                 promise()
             all_open = resources.pop_all()
@@ -190,6 +196,8 @@ class MemberDirectory:
         if first.records:
             ConfigurationFile(env, path).write(first)
             identity = identity.with_cluster_incarnation(first.cluster_incarnation)
+        else:
+            ConfigurationFile(env, path).remove()
         write_identity(env, path, identity)
         store, owned = _maybe(snapshots), resources.pop_all()
         return cls(path, identity, hard_state, log, env, owned, made_now=True, snapshots=store)
@@ -356,14 +364,28 @@ def _checked(
     return opened(read_only=read_only)
 
 
-def _rewritten(env: Env, path: str, identity: Identity, missing: tuple[str, ...]) -> HardState:
+def _rewritten(
+    env: Env,
+    path: str,
+    identity: Identity,
+    missing: tuple[str, ...],
+    stored: StoredConfigurations,
+) -> tuple[Identity, HardState]:
     """Open the hard state and rewrite it, as C7 demands after an unclean stop. It is done at every
     start, since an earlier start may have failed between the log's recovery and this step, and
-    then closed the log cleanly. The missing copies of the identity are written, too."""
+    then closed the log cleanly. The missing copies of the identity are written, too, and those of
+    the list of members; a crash may have come between that list and the identity, which names
+    the same cluster (C41)."""
     hard_state = open_hard_state(env, path, create=False)
     hard_state.rewrite()
+    if stored.cluster_incarnation and not identity.cluster_incarnation:
+        identity, missing = (
+            identity.with_cluster_incarnation(stored.cluster_incarnation),
+            IDENTITY_FILES,
+        )
     write_identity(env, path, identity, missing)
-    return hard_state
+    ConfigurationFile(env, path).complete()
+    return identity, hard_state
 
 
 def _closed_with(resources: ExitStack, log: AnyLog, look: _Look | None = None) -> AnyLog:

@@ -12,6 +12,7 @@ and "os"); a clean stop deletes it. It tells the next start what may be missing 
 
 `suspect` and `given-up`: entries that damage destroyed, and those whose loss an operator accepted.
 `damage-seen`: an entry that a running member could not read.
+`deleted-log`: a leader once made this member a reserve, or removed it, and the log was deleted.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACCEPTED_LOSS_FILE",
+    "DELETED_LOG_FILE",
     "INDEX_MAX",
     "LOST_ENTRIES_FILE",
     "NOTE_FILE",
@@ -41,6 +43,7 @@ __all__ = [
     "read_lost_entries",
     "read_note",
     "read_unsynced_acks",
+    "write_deleted_log",
     "write_note",
     "write_unsynced_acks",
 ]
@@ -259,3 +262,14 @@ def clear_note(env: Env, directory: str) -> None:
     """Delete the note: the damage that it names was examined."""
     if env.exists(f"{directory}/{NOTE_FILE}"):
         env.remove(f"{directory}/{NOTE_FILE}")
+
+
+DELETED_LOG_FILE = "deleted-log"
+
+
+def write_deleted_log(env: Env, directory: str, entry: EntryId) -> None:
+    """Record durably that the log of this member was deleted, since the configuration of `entry`
+    said so. The record is never deleted: from here on the log alone does not prove what this
+    member acknowledged (C33)."""
+    line = encode_line({"index": entry.index, "term": entry.term})
+    env.replace_file(f"{directory}/{DELETED_LOG_FILE}", line)

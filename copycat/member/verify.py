@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from copycat.errors import StorageError, VersionMismatchError
 from copycat.member.hard_state import HARD_STATE_FILES, read_copy
-from copycat.member.markers import read_unsynced_acks
+from copycat.member.markers import DELETED_LOG_FILE, read_unsynced_acks
 from copycat.paths import path_text
 from copycat.storage._native import Env, crc32c
 from copycat.storage.disk_format import FORMAT_VERSION, FRAME, SegmentInfo
@@ -148,7 +148,8 @@ def log_damage(env: Env, path: str, directory: str) -> Damage | None:
 
 
 def member_damage(env: Env, path: str, last_index: int) -> list[Damage]:
-    """What is missing or unreadable of vote and identity (F5, F6, F7); none in a bare log's.
+    """What is missing or unreadable of vote, identity and list of members (F5, F6, F7); none in a
+    bare log's.
 
     last_index: of its log. A first start that was cut off is no damage: its identity is written
     last, and nothing was promised before (F27).
@@ -186,21 +187,41 @@ def member_damage(env: Env, path: str, last_index: int) -> list[Damage]:
 
 
 def _configuration_damage(env: Env, path: str, *, has_log: bool) -> list[Damage]:
-    """A file that says who the members are, and cannot be read. The log says the same, if there
-    is one."""
+    """What is wrong with the two copies of the list of members. The log says the same, if there
+    is one, unless it was deleted once: then it may end before the entries that say it now."""
     from copycat.member.configuration_file import (  # noqa: PLC0415 - msgspec
-        CONFIGURATION_FILE,
-        ConfigurationFile,
+        CONFIGURATION_FILES,
+        read_copy,
     )
 
-    try:
-        ConfigurationFile(env, path).read()
-    except StorageError as error:
-        file = f"{path}/{CONFIGURATION_FILE}"
-        return [damage_of(error, file, row="F5" if has_log else "F7")]
-    except VersionMismatchError as error:
-        return [Damage(f"{path}/{CONFIGURATION_FILE}", -1, 0, error.message, "F7")]
-    return []
+    missing: list[Damage] = []
+    bad: list[Damage] = []
+    for name in CONFIGURATION_FILES:
+        file = f"{path}/{name}"
+        try:
+            read_copy(env, file)
+        except FileNotFoundError:
+            missing.append(Damage(file, -1, 0, "this copy is missing", "F5"))
+        except StorageError as error:
+            bad.append(damage_of(error, file, row="F5"))
+        except VersionMismatchError as error:
+            bad.append(Damage(file, -1, 0, error.message, "F7"))
+    was_wiped = env.exists(f"{path}/{DELETED_LOG_FILE}")
+    if len(missing) == len(CONFIGURATION_FILES) and not (was_wiped or _has_joined(env, path)):
+        return []  # the members are the founders, and the identity names them
+    if len(missing) + len(bad) < len(CONFIGURATION_FILES) or (has_log and not was_wiped):
+        return bad + missing
+    return [one._replace(row="F7") for one in bad + missing]
+
+
+def _has_joined(env: Env, path: str) -> bool:
+    """Whether the identity says that the list of members was stored once."""
+    from copycat.member.identity import read_identity  # noqa: PLC0415 - msgspec
+
+    with suppress(StorageError):
+        identity, _ = read_identity(env, path)
+        return identity is not None and bool(identity.cluster_incarnation or not identity.members)
+    return False
 
 
 def is_members(env: Env, path: str) -> bool:

@@ -22,23 +22,20 @@ from copycat.raft.configuration import BOOTSTRAP, Configuration
 from copycat.replica.known_configurations import KnownConfigurations, configuration_of
 from copycat.replica.options import MemberStores
 from copycat.replica.sync_scheduler import SyncScheduler
-from copycat.types import MemberId
 
 __all__ = ["ConfigurationStore"]
 
 
 class ConfigurationStore:
-    """Called in turns. member: this one.  newest: the configuration that the core begins with."""
+    """Called in turns. newest: the configuration that the core begins with."""
 
     def __init__(
         self,
-        member: MemberId,
         stores: MemberStores,
         sync_scheduler: SyncScheduler,
         known: KnownConfigurations,
         newest: Configuration,
     ) -> None:
-        self._member = member
         self._file = stores.configuration_file
         self._record_cluster = stores.record_cluster
         self._directory_incarnation = stores.incarnation
@@ -50,7 +47,8 @@ class ConfigurationStore:
         self._newest = newest
         self._incarnation = known.incarnation
         """Of the cluster, by the newest configuration; 0 while that is the founders'."""
-        self._is_wiped = stores.configurations.is_wiped
+        self._is_wiped = False
+        """Whether the next start is to delete log and state: only that start takes it back."""
         self._then: Callable[[], None] | None = None
         self._store()
 
@@ -98,9 +96,6 @@ class ConfigurationStore:
         """`configuration` is committed."""
         if configuration.entry > self._committed.entry:
             self._committed = configuration
-            record = configuration.record(self._member)
-            if record is not None and record.is_stateful:
-                self._is_wiped = False
             self._store()
 
     def wipe(self, configuration: Configuration, then: Callable[[], None]) -> None:

@@ -35,7 +35,8 @@ class KnownConfigurations(NamedTuple):
     """What the core begins with, and of which cluster it is."""
 
     first: Configuration
-    """The founders' configuration; of a member that was no founder, the one that it was given."""
+    """The founders' configuration; of a member that was no founder, the one that it was given, or
+    the oldest of its log when its file cannot be read."""
     rows: tuple[Configuration, ...]
     """The one in force at the snapshot, unless it is the founders', and that of each entry above,
     oldest first."""
@@ -73,26 +74,30 @@ def known_configurations(
 ) -> KnownConfigurations:
     """Read what the directory knows. covered: index of the snapshot that was installed; 0: none.
 
-    CorruptLogError when the identity knows the cluster and nothing else does.
+    CorruptLogError when nothing says who the members are: the identity names the founders only
+    where they were never changed.
     """
     in_force = list(_in_force(stores, covered))
     records = stores.configurations.records
     was_changed = bool(records or in_force or stores.cluster_incarnation)
     rows = [*in_force, *_entries(stores.log, covered, is_strict=was_changed)]
-    if stores.cluster_incarnation and not rows and not records:
+    if not rows and not records and (stores.cluster_incarnation or not options.members):
         raise CorruptLogError(
-            f"{options.address}: the cluster changed its members since it was founded, and nothing"
-            " in this directory says who they are now",
+            f"{options.address}, member {options.own_id:032x} of {options.cluster_name}: the file"
+            " with the list of members is missing or cannot be read, and no snapshot and none of"
+            f" the entries {stores.log.first_index} to {stores.log.last_index} holds such a list:"
+            " nothing in this directory says who the members are now",
+            state="This member did not start; its log was not changed.",
             hint="join a new member, with another directory, and remove this one",
         )
     if not (stores.lost or stores.lost_entries):
         records = records[:1]  # what the log does not hold was never acknowledged, or cut off
     stored = records[-1] if records else None
     newest = max([*rows, *records], key=_name_of, default=None)
-    if options.members or stored is None:
+    if options.members:
         first = Configuration.bootstrap(options.members_by_id)
     else:
-        first = configuration_of(records[0])
+        first = configuration_of(records[0] if records else rows[0])
     return KnownConfigurations(
         first,
         tuple(map(configuration_of, rows)),

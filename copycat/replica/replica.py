@@ -140,9 +140,7 @@ class Replica:
         reader = BatchReader(log, recent, options.batch_bytes_max)
         applier = self._applier = Applier(reader, executor.last_applied, options.skips)
         syncs = self._syncs = SyncScheduler(log, stores.hard_state, host, options, stores.ballast)
-        store = self._configurations = ConfigurationStore(
-            raft.member, stores, syncs, known, raft.configuration
-        )
+        store = self._configurations = ConfigurationStore(stores, syncs, known, raft.configuration)
         sender = EntrySender(reader, host)
         # The driver gives effects to parts that step the driver: so it knows them as `self`.
         driver = self._driver = Driver(

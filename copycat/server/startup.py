@@ -52,13 +52,15 @@ class Start(NamedTuple):
     """Addresses of the founding members, sorted; empty for a member that joined later."""
     newcomer: Newcomer | None
     """Given at the first start of a member that joins."""
-    configuration: Configuration
-    """The newest one that this member knows before it has read its log."""
+    configuration: Configuration | None
+    """The newest one that this member knows before it has read its log; None: only the log says
+    who the members are."""
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Of all members of that configuration."""
-        return tuple(each.address for each in self.configuration.members)
+        """Of all members of that configuration; none when it is not known yet."""
+        members = () if self.configuration is None else self.configuration.members
+        return tuple(each.address for each in members)
 
 
 def start_of(
@@ -80,12 +82,15 @@ def start_of(
             configuration = configuration_of(newcomer.configurations.records[-1])
             return Start(newcomer.member, (), newcomer, configuration)
         # `_open_directory` refuses the directory of another member
-        return _founder(options, tuple(sorted({*member_addresses, address})))
+        founder = member_id(options.cluster_name, address)
+        return _founder(options, founder, tuple(sorted({*member_addresses, address})))
     stored = read_configurations(env, directory, has_log=True)
     if stored.records:
         configuration = configuration_of(stored.records[-1])
         _log_other_members(options.name, configuration, member_addresses)
         return Start(identity.member, identity.members, None, configuration)
+    if not identity.members:
+        return Start(identity.member, (), None, None)
     founders = tuple(sorted({*member_addresses, address}))
     if member_addresses and founders != identity.members:
         raise ConfigurationError(
@@ -95,12 +100,11 @@ def start_of(
             stored=identity.members,
             given=founders,
         )
-    return _founder(options, identity.members)
+    return _founder(options, identity.member, identity.members)
 
 
-def _founder(options: ServerOptions, founders: tuple[str, ...]) -> Start:
+def _founder(options: ServerOptions, member: MemberId, founders: tuple[str, ...]) -> Start:
     by_id = {member_id(options.cluster_name, address): address for address in founders}
-    member = member_id(options.cluster_name, str(options.address))
     return Start(member, founders, None, Configuration.bootstrap(by_id))
 
 
@@ -166,7 +170,8 @@ def build(
         except (CorruptLogError, DiskError) as error:
             raise record_damage(directory, start.addresses, error) from error
         undo.pop_all()
-    return StartedMember(start.addresses, directory, executor, replica)
+    addresses = start.addresses or replica.members.addresses
+    return StartedMember(addresses, directory, executor, replica)
 
 
 def _replica(
@@ -251,7 +256,7 @@ def record_damage(
     Returns an error that says that the next start repairs the damage; `error` itself when it is
     about something else, or when the cluster has one member, so that no other copy exists.
     """
-    damage = directory.note(error) if len(addresses) > 1 else None
+    damage = directory.note(error) if len(addresses) != 1 else None
     return error if damage is None else damage
 
 
@@ -270,7 +275,7 @@ def with_single_member_hint(
     error: CorruptLogError, directory: str, members: tuple[str, ...]
 ) -> CorruptLogError:
     """F2: for a cluster of one member, the same error with a hint what to do; else `error`."""
-    if len(members) > 1 or error.index < 1:
+    if len(members) != 1 or error.index < 1:
         return error
     return CorruptLogError(
         error.message,
@@ -296,13 +301,16 @@ def _log_loss(address: str, level: StorageLevel) -> None:
 
 
 def _log_start(options: ServerOptions, storage: Storage, start: Start) -> None:
-    log.info(
-        "%s: member of %s (%s); a majority is %d",
-        options.name,
-        options.cluster_name,
-        ", ".join(start.addresses),
-        start.configuration.quorum_size,
-    )
+    if start.configuration is None:
+        log.info("%s: member of %s, as its log says", options.name, options.cluster_name)
+    else:
+        log.info(
+            "%s: member of %s (%s); a majority is %d",
+            options.name,
+            options.cluster_name,
+            ", ".join(start.addresses),
+            start.configuration.quorum_size,
+        )
     if storage.durability is not Durability.FSYNC:
         log.warning(
             '%s: storage.durability is "%s": a command is acknowledged before it is synced,'

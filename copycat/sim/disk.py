@@ -10,7 +10,11 @@ from collections.abc import Iterator
 from typing import cast
 
 from copycat.errors import DiskError, DiskFullError, require
-from copycat.member.configuration_file import NOTHING_STORED, StoredConfigurations
+from copycat.member.configuration_file import (
+    NOTHING_STORED,
+    ConfigurationFile,
+    StoredConfigurations,
+)
 from copycat.member.damage_scan import marks
 from copycat.member.directory import MemberDirectory
 from copycat.seeded_random import SimRandom
@@ -29,7 +33,7 @@ from copycat.storage.disk_format import DATA_OFFSET, read_manifest
 from copycat.storage.interface import ReplicaLog, Rewrite
 from copycat.storage.reader import SegmentReader
 from copycat.storage.snapshot_store import SnapshotStore
-from copycat.types import NO_ENTRY, MemberId
+from copycat.types import NO_ENTRY, EntryId, MemberId
 
 __all__ = ["SimDisk"]
 
@@ -78,6 +82,8 @@ class SimDisk:
         self._founders = founders
         self._member = member
         self._first = NOTHING_STORED
+        self._wiped_by: EntryId | None = None
+        """The configuration by which the start under way deletes log and state."""
         self._options = options
         self._random = random
         self._trace = trace
@@ -95,6 +101,9 @@ class SimDisk:
         cluster."""
         self._first = first
         require(self.directory is None, "the disk is in use")
+        ordered = ConfigurationFile(self.env, PATH).read()
+        if ordered.is_wiped:  # an earlier attempt may have deleted it, and ended after that
+            self._wiped_by = ordered.records[0].entry
         while not self._calm and self._random.chance(self._options.recovery_cut):
             if not self._open_cut_short():
                 break
@@ -102,9 +111,10 @@ class SimDisk:
         self.directory = directory
         snapshots = cast("InstrumentedSnapshots", directory.snapshots)
         log = directory.log
-        if directory.configurations.is_wiped:
+        if self._wiped_by is not None:
             self._trace.mark("log and state deleted")
-            self.disk_model.wiped(directory.configurations.records[0].entry)
+            self.disk_model.wiped(self._wiped_by)
+            self._wiped_by = None
         self._repaired(directory)
         frames, gaps = contents(log.scan(log.first_index, log.last_index + 1))
         if log.valid_from != max((gap.valid_from for gap in gaps), default=0):

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from copycat.member.configuration_file import NOTHING_STORED, StoredConfigurations
+from copycat.member.configuration_file import (
+    CONFIGURATION_FILES,
+    NOTHING_STORED,
+    StoredConfigurations,
+)
 from copycat.member.directory import MemberDirectory
+from copycat.member.markers import write_deleted_log
 from copycat.protocol.codec_configuration import encode_configuration
 from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
 from copycat.storage._native import Env
@@ -106,14 +111,35 @@ def test_verify_reads_the_list_of_members(tmp_path: Path, *, has_log: bool) -> N
         append(directory.native, 1, 0, one(EntryKind.NOOP))
     directory.close()
     assert run("verify", "m").exit_code == 0
-    path = tmp_path / "m" / "configuration"
+    home = tmp_path / "m"
+    flip(home / "configuration-b")
+    result = run("verify", "m")
+    assert result.exit_code == 4
+    assert "configuration-b" in result.stderr
+    assert "configuration-a" not in result.stderr
+    assert "nothing is lost" in result.stderr
+    flip(home / "configuration-a")
+    result = run("verify", "m")
+    assert result.exit_code == 4
+    assert "configuration-a" in result.stderr
+    assert "configuration-b" in result.stderr
+    expected = "nothing is lost" if has_log else "do not start this member"
+    assert expected in result.stderr
+    for name in CONFIGURATION_FILES:
+        (home / name).unlink()
+    result = run("verify", "m")
+    assert result.exit_code == 4
+    assert "this copy is missing" in result.stderr
+    assert expected in result.stderr
+    write_deleted_log(Env(), str(home), EntryId(1, 2))
+    assert "do not start this member" in run("verify", "m").stderr
+
+
+def flip(path: Path) -> None:
+    """One bit of a file rots."""
     data = bytearray(path.read_bytes())
     data[40] ^= 1
     path.write_bytes(data)
-    result = run("verify", "m")
-    assert result.exit_code == 4
-    expected = "nothing is lost" if has_log else "do not start this member"
-    assert expected in result.stderr
 
 
 def test_advice_depends_on_the_members_of_now_and_not_on_the_founders(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from copycat.machine.kv import KeyValueStore
 from copycat.machine.session_executor import SessionExecutor
 from copycat.member.configuration_file import NOTHING_STORED, StoredConfigurations
 from copycat.member.directory import MemberDirectory
+from copycat.member.markers import DELETED_LOG_FILE
 from copycat.protocol.client import (
     ChangeRefused,
     ChangeRequest,
@@ -151,6 +152,11 @@ class Member(Node):
     def stored(self) -> StoredConfigurations:
         """What its file says now."""
         return self.directory.configuration_file.read()
+
+    @property
+    def was_wiped(self) -> bool:
+        """Whether a leader once had its log deleted."""
+        return self.env.exists(f"{PATH}/{DELETED_LOG_FILE}")
 
     @property
     def types(self) -> dict[str, str]:

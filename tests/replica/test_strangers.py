@@ -27,7 +27,7 @@ def test_c33_who_was_removed_while_away_is_told_when_it_is_back() -> None:
     cluster.mend(member)
     cluster.run(10)
     assert D not in member.types
-    assert member.stored.is_wiped
+    assert member.was_wiped
     assert member.directory.log.last_index == 0
 
 
@@ -46,4 +46,4 @@ def test_c33_a_leader_that_is_elected_later_tells_it() -> None:
     cluster.elect()
     cluster.run(10)
     assert D not in member.types
-    assert member.stored.is_wiped
+    assert member.was_wiped

@@ -18,7 +18,8 @@ __all__ = ["Advice"]
 
 _ONE_OF_SEVERAL = "start this member: it does not vote until it has fetched the missing entries"
 _HINTS = {
-    "F5": "nothing is lost: another copy is good, and the next start writes this copy again",
+    "F5": "nothing is lost: another copy, or the log, says the same, and the next start writes"
+    " this copy again",
     "F6": "do not start this member, since it could vote twice: add a new member instead, or"
     " restore a backup if it is the only member",
     "F7": "do not start this member, since its identity is lost: add a new member instead, or"
