@@ -284,6 +284,8 @@ def on_progress(raft: State, leader_state: LeaderState) -> None:
         if progress.counted_index > promotion.best_index:
             promotion.best_index = progress.counted_index
             promotion.gained_at_ms = raft.now_ms
+        if raft.storage_full:  # it is this member that hinders it
+            promotion.gained_at_ms = raft.now_ms
         keeps_up = _keeps_up(raft, leader_state, promotion, progress)
         if not _may_append(raft, leader_state):
             continue

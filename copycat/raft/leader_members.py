@@ -45,6 +45,7 @@ def follow_members(raft: State, leader_state: LeaderState) -> None:
         failure = TransferFailure.NO_TARGET
         raft.effects.append(TransferFinished(False, failure, to=target))
         leader_state.end_transfer()
+        raft.effects += leader_state.changes.end_handing_over(raft.known_configuration)
     if not raft.peers:
         leader_state.heartbeat_at_ms = leader_state.check_at_ms = NEVER_MS
     elif leader_state.heartbeat_at_ms == NEVER_MS:
