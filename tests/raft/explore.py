@@ -2,7 +2,8 @@
 
 Members vote at any time, whoever they hear: every election asks as if a leader had handed over, so
 no timer keeps an order of events from being tried. A message is delivered at any time, or never.
-A disk answers at once, and a crash loses nothing but what a process knows: how far is committed.
+A disk answers at once, and a crash loses nothing but what a process knows: how far is committed
+above its snapshot. A member that shall delete its log does so in a new process.
 
 A state is what the members know, which messages are under way, and what was ever committed.
 States that differ only in clocks and random numbers are one.
@@ -34,6 +35,7 @@ from copycat.raft.effects import (
 from copycat.raft.events import (
     ChangeRequested,
     Event,
+    OldestSnapshotChanged,
     Proposed,
     Reachable,
     Received,
@@ -60,8 +62,8 @@ class Bounds(NamedTuple):
     """What a search stays within."""
 
     terms: int = 3
-    entries: int = 3
-    """Without configurations: how far a log may grow."""
+    entries: int = 2
+    """Without configurations: by how much a log may grow."""
     heartbeats: int = 1
     crashes: int = 0
 
@@ -115,7 +117,9 @@ class World(NamedTuple):
 class Explorer:
     """Searches the states that a cluster with this first configuration can come to.
 
-    changes: what may be asked of whoever leads, each once, in this order.
+    changes: what may be asked of whoever leads, each once, in this order.  history: what was asked
+    before the search begins; all members know that it is committed. Behind the first of these
+    every member with a log took a snapshot, so that a restart knows at least of that one.
     """
 
     def __init__(
@@ -123,10 +127,14 @@ class Explorer:
         first: Configuration,
         changes: tuple[ConfigurationChange, ...] = (),
         bounds: Bounds = Bounds(),  # noqa: B008  # a value
+        history: tuple[ConfigurationChange, ...] = (),
     ) -> None:
         self.first = first
         self.changes = changes
         self.bounds = bounds
+        self.history = history
+        self.first_size = 0
+        """How long the leader's log is when the search begins."""
         self.by_name: dict[EntryId, Configuration] = {}
         self.seen: set[tuple[object, ...]] = set()
 
@@ -137,7 +145,7 @@ class Explorer:
         nothing more may happen, and then begins again; it ends when many walks find nothing new.
         """
         rng = random.Random(seed)
-        first, stale = self.led(), 0
+        first, stale = self.prepared(), 0
         while len(self.seen) < states and stale < STALE_WALKS_MAX:
             before = len(self.seen)
             world, moves = first, self.moves(first)
@@ -162,15 +170,38 @@ class Explorer:
 
     def led(self) -> World:
         """The first member was elected, and everybody knows that its first entry is committed."""
-        world = self.after(self.start(), self.first.ids[0], None)
-        for round_ in range(3):
+        return self.delivered(self.after(self.start(), self.first.ids[0], None), heartbeats=2)
+
+    def prepared(self) -> World:
+        """The same, and the first member made the changes of the history."""
+        world, leader = self.led(), self.first.ids[0]
+        for number, change in enumerate(self.history):
+            base = world.members[0].core.committed_configuration.entry
+            asked = ChangeRequested(-1 - number, change._replace(base=base))
+            world = self.delivered(self.after(world, leader, asked), heartbeats=6)
+            assert world.members[0].core.committed_configuration.entry > base, "not committed"
+            if number == 0:
+                world = self.with_snapshots(world)
+        self.first_size = len(world.members[0].log)
+        return world
+
+    def delivered(self, world: World, heartbeats: int) -> World:
+        """All messages arrive, and so do those after so many heartbeats of the first member."""
+        for number in range(heartbeats + 1):
             while world.network:
                 parcel = min(world.network, key=_order_of)
-                rest = world._replace(network=world.network - {parcel})
-                world = self.after(rest, parcel.target, Received(parcel.source, parcel.message))
-            if round_ < 2:
+                world = self.made(world, Move(parcel.target, "receive", parcel))
+            if number < heartbeats:
                 heartbeat = Tick(OPTIONS.heartbeat_interval_ms)
                 world = self.after(world, self.first.ids[0], heartbeat)
+        return world
+
+    def with_snapshots(self, world: World) -> World:
+        """Every member with a log takes a snapshot of all that it knows to be committed."""
+        for member, state in zip(self.first.ids, world.members, strict=True):
+            if state.commit_index:
+                event = OldestSnapshotChanged(state.commit_index)
+                world = self.after(world, member, event)
         return world
 
     def connected(self, raft: Raft) -> Raft:
@@ -208,7 +239,8 @@ class Explorer:
                 moves.append(Move(member, "campaign"))
             if world.crashes < bounds.crashes:
                 moves.append(Move(member, "crash"))
-            if state.is_leader and len(state.log) - world.changes < bounds.entries:
+            growth = len(state.log) - self.first_size - world.changes
+            if state.is_leader and growth < bounds.entries:
                 moves.append(Move(member, "propose"))
             if state.is_leader and world.heartbeats < bounds.heartbeats:
                 moves.append(Move(member, "heartbeat"))
@@ -264,11 +296,19 @@ class Explorer:
                 initial,
                 term_runs=before.terms.runs,
                 last_index=before.terms.last_index,
+                snapshot_index=before.oldest_snapshot_index,
+                oldest_snapshot_index=before.oldest_snapshot_index,
                 configurations=before.configurations.rows[1:],
             )
         raft = Raft(before.member, self.first, OPTIONS, initial, seed=0)
-        facts = observe(raft)
-        check(None, facts)
+        check(None, observe(raft))
+        law(
+            raft.known_configuration == before.known_configuration,
+            "C28 a restart knows what is committed",
+            member=raft.member,
+            known=raft.known_configuration.entry,
+            before=before.known_configuration.entry,
+        )
         return self.connected(raft)
 
     def copied(self, core: Raft) -> Raft:
@@ -332,7 +372,9 @@ class Explorer:
             case Append(configuration=Configuration() as configuration):
                 self.by_name[configuration.entry] = configuration
             case Sync(ticket=ticket):
-                return [Synced(ticket)]
+                # Written, and synced later: so the deletion floor stays, and entries will do for
+                # a member that joins.
+                return [Synced(ticket, 0)]
             case SaveHardState(ticket=ticket):
                 return [Saved(ticket)]
             case Send(peer=peer, message=message):
