@@ -39,6 +39,7 @@ from copycat.server.host import AsyncHost
 from copycat.server.joining import Newcomer
 from copycat.server.listener import Listener
 from copycat.server.loop_lag import LoopLag
+from copycat.server.seed_link import seed_links
 from copycat.server.startup import StartedMember, build, record_damage
 from copycat.server.status_log import StatusLog
 from copycat.storage.snapshot_store import Snapshot
@@ -138,11 +139,13 @@ class Node:
         member_addresses: tuple[str, ...],
         machine: StateMachine,
         newcomer: Newcomer | None = None,
+        seeds: tuple[str, ...] = (),
     ) -> Replica:
         """Open the directory and start the replica; at most once.
 
         member_addresses: the founding members, as given to `bootstrap`; empty for the stored list.
-        newcomer: what an empty directory of a member that joins begins with.
+        newcomer: what an empty directory of a member that joins begins with.  seeds: more places
+        where a member may listen (C45).
         The disk is read in a thread, so that the application's loop continues while a large log is
         recovered or a large snapshot is installed. The errors of `start_of` and of
         `MemberDirectory.open`; IllegalMemberStateError when `close` was called meanwhile.
@@ -176,6 +179,8 @@ class Node:
         self._stack.callback(loop_lag.close)
         self.host.start(replica, after_turn=watch.turned)
         self._stack.push_async_callback(self.host.close_links)
+        for link in seed_links(seeds, str(self._options.address), self.host, replica):
+            self._stack.push_async_callback(link.close)
         return replica
 
     def _on_failure(self, cause: BaseException) -> None:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Protocol, cast
 
 from copycat.config import Address
-from copycat.errors import CopycatError, ProtocolError
+from copycat.errors import CopycatError, ProtocolError, require
 from copycat.net import SILENCE_S_MAX, DialError, WriteBuffer, dial, escaped, watch_socket
 from copycat.protocol.codec_peer import decode_hello_refused
 from copycat.protocol.framing import HANDSHAKE_LIMIT, Frame, FrameBuffer
@@ -27,7 +27,7 @@ from copycat.replica.host import REPLY_ROOM
 from copycat.replica.replica import Replica
 from copycat.types import MemberId
 
-__all__ = ["Link"]
+__all__ = ["Link", "LinkHost", "greeting"]
 
 log = logging.getLogger("copycat.server")
 
@@ -119,30 +119,13 @@ class Link:
                 wait = WAIT_MIN_S
 
     async def _connect_once(self) -> None:
-        loop = asyncio.get_running_loop()
-        sock = await dial(self._address)
-        try:
-            transport, outbound = await loop.create_connection(
-                partial(Outbound, self._host.check_write_buffers), sock=sock
-            )
-        except BaseException:
-            sock.close()
-            raise
-        try:
-            watch_socket(transport, SILENCE_S_MAX)
-            transport.set_write_buffer_limits(high=REPLY_ROOM - 1)
-            transport.write(self._replica.hello())
-            frame = await _first_answer(outbound)
-            if frame.type == FrameType.HELLO_REFUSED:
-                refused = decode_hello_refused(frame)
-                raise ProtocolError(f"it refused this member ({refused.code}): {refused.reason}")
-            self._up(WriteBuffer(transport), self._replica.check_hello(self._peer, frame))
+        async with greeting(self._address, self._host, self._replica) as (outbound, frame):
+            write_buffer = WriteBuffer(outbound.transport)
+            self._up(write_buffer, self._replica.check_hello(self._peer, frame))
             try:
                 self.reason = await outbound.lost
             finally:
                 self._down()
-        finally:
-            transport.abort()
 
     def _up(self, write_buffer: WriteBuffer, event: Reachable) -> None:
         self.is_up = True
@@ -156,6 +139,35 @@ class Link:
         self._host.link_down(self._peer)
         if not self._host.is_stopped:
             self._replica.peer_down(self._peer)
+
+
+@asynccontextmanager
+async def greeting(
+    address: Address, host: LinkHost, replica: Replica
+) -> AsyncIterator[tuple[Outbound, Frame]]:
+    """A new connection to `address` on which HELLO was sent, and the answer, which nobody has
+    judged so far; closed at the end. OSError, ProtocolError."""
+    loop = asyncio.get_running_loop()
+    sock = await dial(address)
+    try:
+        _, outbound = await loop.create_connection(
+            partial(Outbound, host.check_write_buffers), sock=sock
+        )
+    except BaseException:
+        sock.close()
+        raise
+    transport = outbound.transport
+    try:
+        watch_socket(transport, SILENCE_S_MAX)
+        transport.set_write_buffer_limits(high=REPLY_ROOM - 1)
+        transport.write(replica.hello())
+        frame = await _first_answer(outbound)
+        if frame.type == FrameType.HELLO_REFUSED:
+            refused = decode_hello_refused(frame)
+            raise ProtocolError(f"it refused this member ({refused.code}): {refused.reason}")
+        yield outbound, frame
+    finally:
+        transport.abort()
 
 
 async def _first_answer(outbound: Outbound) -> Frame:
@@ -179,6 +191,13 @@ class Outbound(asyncio.BufferedProtocol):
         self._reason = "the peer closed the connection"
         self.answer: asyncio.Future[Frame] = loop.create_future()
         self.lost: asyncio.Future[str] = loop.create_future()
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """Of the connection, once it is made."""
+        require(self._transport is not None, "the connection is not made yet")
+        assert self._transport is not None  # noqa: S101  (for the type checker)
+        return self._transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are none of asyncio's classes, but have all of its methods.

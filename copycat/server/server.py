@@ -170,6 +170,8 @@ class CopycatServer(Generic[S]):
         self._stopped: asyncio.Event | None = None
         self._close_task: asyncio.Task[None] | None = None
         self._restart_task: asyncio.Task[None] | None = None
+        self._seeds: tuple[str, ...] = ()
+        """The addresses that the running start was given."""
 
     # --- what it is ---------------------------------------------------------------------------
 
@@ -309,7 +311,7 @@ class CopycatServer(Generic[S]):
             raise ConfigurationError(
                 f"{self.name} is running already", hint="shutdown() it before it starts again"
             )
-        founders = parse_founders(members, self._options.address)
+        founders = self._seeds = parse_founders(members, self._options.address)
         try:
             await self._start(node, founders)
             if self._is_member(node):
@@ -350,11 +352,8 @@ class CopycatServer(Generic[S]):
             raise ConfigurationError(
                 f"{self.name} is running already", hint="shutdown() it before it starts again"
             )
-        places = [
-            place
-            for place in parse_founders(members, self._options.address)
-            if place != str(self._options.address)
-        ]
+        self._seeds = parse_founders(members, self._options.address)
+        places = [place for place in self._seeds if place != str(self._options.address)]
         connection = ClusterConnection(places, cluster_name=self._options.cluster_name)
         try:
             await self._join(node, connection, goal)
@@ -427,7 +426,7 @@ class CopycatServer(Generic[S]):
         self, node: Node, founders: tuple[str, ...], newcomer: Newcomer | None = None
     ) -> None:
         machine = make_machine(self._factory)
-        replica = await node.start(founders, machine, newcomer)
+        replica = await node.start(founders, machine, newcomer, self._seeds)
         self._machine = machine
         self._call_back(partial(self._cluster.events.started, replica.members.committed))
         replica.on_cluster_change(ClusterWatch(self._cluster.events, self._call_back))

@@ -115,7 +115,7 @@ def _log_other_members(
     others = sorted(set(member_addresses) - set(addresses))
     if others:
         log.info(
-            "%s: its directory says that the members are %s; %s is not asked",
+            "%s: its directory says that the members are %s; %s is asked for the others only",
             name,
             ", ".join(addresses),
             ", ".join(others),
