@@ -56,6 +56,8 @@ class SyncScheduler:
         self._pending_save: SaveHardState | None = None
         self._saving: tuple[SaveHardState, SaveTicket] | None = None
         self._completed: deque[SyncTicket | SaveTicket] = deque()
+        self.has_completed = False
+        """A completed ticket, or one that the write alone completed, waits for a turn."""
 
     def begin(self, now_ms: int) -> None:
         """A turn begins at `now_ms` of CLOCK_BOOTTIME."""
@@ -67,6 +69,7 @@ class SyncScheduler:
             self._pending_sync = ticket
             return
         self._written = ticket
+        self.has_completed = True
         if self._durability is Durability.INTERVAL:
             self.due_ms = min(self.due_ms, self._now_ms + self._sync_interval_ms)
 
@@ -122,16 +125,13 @@ class SyncScheduler:
     def completed(self, ticket: SyncTicket | SaveTicket) -> None:
         """The host says that a ticket's `run` returned (outside of a turn, or inside)."""
         self._completed.append(ticket)
-
-    @property
-    def has_completed(self) -> bool:
-        """Whether a completed ticket, or one that the write alone completed, waits for a turn."""
-        return bool(self._completed) or self._written > 0
+        self.has_completed = True
 
     def take_completed(self) -> list[Synced | Saved]:
         """Report completed tickets to the log and the hard state; returns the core's events for
         them."""
         events: list[Synced | Saved] = []
+        self.has_completed = False
         if self._written:
             events.append(Synced(self._written, self._log.durable_index))
             self._written = 0
