@@ -120,7 +120,7 @@ class DiskSpace:
     def begin(self, now_ms: int) -> None:
         """A turn begins: is there room for a batch, or again?"""
         if not self.is_full:
-            if not self.admits(self._batch_bytes_max):
+            if not self._log.has_room(self._batch_bytes_max, entries=1):
                 self.stop_admission()
         elif now_ms >= self._check_ms:
             self._check_ms = now_ms + CHECK_MS

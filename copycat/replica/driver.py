@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import NamedTuple, Protocol, assert_never
+from typing import NamedTuple, Protocol, TypeVarTuple, assert_never
 
 import msgspec
 
@@ -68,6 +67,8 @@ from copycat.types import EntryKind, MemberId, Span
 __all__ = ["Driver", "EntrySender", "MemberEffect", "RegressionEffect", "SnapshotEffect"]
 
 _LOG = logging.getLogger("copycat.replica")
+
+Arguments = TypeVarTuple("Arguments")
 
 BACKLOG_MAX = 4096
 """A member with more committed entries to apply says that it is replaying."""
@@ -221,16 +222,17 @@ class Driver:
         The rest is what the event stands for, see `Payload`.
         """
         has_payload = proposals or batch is not None or record is not None
-        events = self._events
-        events.append((event, Payload(proposals, batch, record) if has_payload else _EMPTY))
-        # The loop of `step_queued`, written again here: one call less for each event.
-        while events:
-            event, payload = events.popleft()
+        payload = Payload(proposals, batch, record) if has_payload else _EMPTY
+        if self._events:  # this is called by what an effect asked for: the queue first
+            self._events.append((event, payload))
+        else:
             effects = self._raft.step(event)
             if self._unannounced:
                 self._announce_position()
             for effect in effects:
                 self._execute(effect, payload)
+        if self._events:
+            self.step_queued()
 
     def step_queued(self) -> None:
         """Step the core with what was queued outside of a step."""
@@ -262,10 +264,10 @@ class Driver:
                     self._log.last_index,
                     self._raft.current_term,
                 )
-                _twice(partial(self._log.truncate, effect.after))
+                _twice(self._log.truncate, effect.after)
                 self._batch_reader.truncate(effect.after)
             case Reset():
-                _twice(partial(self._log.reset, effect.entry))
+                _twice(self._log.reset, effect.entry)
                 self._batch_reader.truncate(0)
             case ShipSnapshot() | EndShipping() | ReceiveSnapshot():
                 self._handler.on_snapshot_effect(effect)
@@ -319,7 +321,7 @@ class Driver:
             case _:
                 assert_never(effect.content)
         require(batch.span == span, "a batch that is not its span", batch=batch.span, span=span)
-        _twice(partial(self._log.append, batch))
+        _twice(self._log.append, batch)
         self._batch_reader.add(batch)
         self._proposal_queue.appended(span.first, proposals)
 
@@ -379,32 +381,35 @@ class Driver:
     def send_replies(self) -> None:
         """End of a turn: send the replies to AppendEntries that waited to be merged with later
         ones."""
+        if not self._replies:
+            return
         replies, self._replies = self._replies, {}
         for peer, reply in replies.items():
             self._write(peer, reply)
 
     def _write(self, peer: MemberId, message: PeerMessage) -> None:
         # A lost reply is asked for again by the next heartbeat: no event for it.
-        if isinstance(message, AppendReply):
-            raft = self._raft
-            message = msgspec.structs.replace(
-                message,
-                storage_full=raft.storage_full,
-                is_replaying=self._is_replaying,
-                last=raft.last,
-                commit_index=raft.commit_index,
-            )
-        if isinstance(message, ConfigurationNotice):
-            record = self._configurations.record(message.configuration)
-            message = msgspec.structs.replace(message, configuration=record)
-        if isinstance(message, PreVoteReply | VoteReply):
-            report = self._clock.report
-            message = msgspec.structs.replace(
-                message,
-                wall_ms=report.wall_ms,
-                log_time_ms=report.log_time_ms,
-                log_time_term=report.term,
-            )
+        match message:
+            case AppendReply():
+                raft = self._raft
+                message = msgspec.structs.replace(
+                    message,
+                    storage_full=raft.storage_full,
+                    is_replaying=self._is_replaying,
+                    last=raft.last,
+                    commit_index=raft.commit_index,
+                )
+            case ConfigurationNotice():
+                record = self._configurations.record(message.configuration)
+                message = msgspec.structs.replace(message, configuration=record)
+            case PreVoteReply() | VoteReply():
+                report = self._clock.report
+                message = msgspec.structs.replace(
+                    message,
+                    wall_ms=report.wall_ms,
+                    log_time_ms=report.log_time_ms,
+                    log_time_term=report.term,
+                )
         self._host.send(peer, encode_peer(message), None)
 
     @property
@@ -418,14 +423,14 @@ class Driver:
         )
 
 
-def _twice(change: Callable[[], None]) -> None:
+def _twice(change: Callable[[*Arguments], object], *arguments: *Arguments) -> None:
     """A shortage that lasts only a moment does not stop the member (F29): the log is as it was, so
     the same call is made again. If that fails too, the error says what was short."""
     try:
-        change()
+        change(*arguments)
     except ResourceError as shortage:
         _LOG.warning("the log's change is tried once more: %s", shortage)
-        change()
+        change(*arguments)
 
 
 def merge_replies(earlier: AppendReply, later: AppendReply) -> AppendReply | None:

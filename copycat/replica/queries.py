@@ -87,7 +87,7 @@ class Queries:
         self._token = 0
         self._unconfirmed: dict[int, list[_Waiting]] = {}
         """Linearizable queries by the token that the core was asked with."""
-        self._arrived: list[_Waiting] = []
+        self.arrived: list[_Waiting] = []
         """Linearizable queries of this turn: they share the next token."""
         self._ready: list[_Waiting] = []
         self._running: set[Route] = set()
@@ -114,7 +114,7 @@ class Queries:
         self._known[key], self._nbytes = waiting, nbytes
         if must_lead(request):
             waiting.index = -1
-            self._arrived.append(waiting)
+            self.arrived.append(waiting)
         else:
             self._ready.append(waiting)
 
@@ -130,13 +130,11 @@ class Queries:
         """Some query waits for entries to be applied."""
         return bool(self._ready)
 
-    def next_token(self) -> int | None:
-        """The token for the reads that arrived since the last one; None when none did."""
-        if not self._arrived:
-            return None
+    def next_token(self) -> int:
+        """The token for the reads that arrived since the last one."""
         self._token += 1
-        self._unconfirmed[self._token] = self._arrived
-        self._arrived = []
+        self._unconfirmed[self._token] = self.arrived
+        self.arrived = []
         return self._token
 
     def confirmed(self, token: int, index: int) -> None:
@@ -154,11 +152,11 @@ class Queries:
     def refuse_unconfirmed(self, why: RefusalReason) -> None:
         """Answer all queries that wait for a read index with why they do not get one."""
         failed = [waiting for group in self._unconfirmed.values() for waiting in group]
-        for waiting in (*failed, *self._arrived):
+        for waiting in (*failed, *self.arrived):
             self._forget(waiting)
             self._replies.refuse(waiting.route, waiting.request, why)
         self._unconfirmed.clear()
-        self._arrived.clear()
+        self.arrived.clear()
 
     def connection_closed(self, route: Route) -> None:
         """A connection closed: drop its queries."""
@@ -171,6 +169,8 @@ class Queries:
     def serve(self, last_applied: int) -> None:
         """Give every query that need not wait, and whose answer has room, to the executor."""
         self._turn += 1
+        if not self._ready:
+            return
         due: list[_Waiting] = []
         later: list[_Waiting] = []
         may_run: dict[Route, bool] = {}

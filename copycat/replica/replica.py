@@ -58,7 +58,7 @@ from copycat.replica.maintenance import PAUSE_MS, Maintenance
 from copycat.replica.members import Handshake, MemberTable, logged_incarnations
 from copycat.replica.membership import Membership
 from copycat.replica.options import MemberStores, ReplicaOptions
-from copycat.replica.proposals import ProposalQueue, WriteStall
+from copycat.replica.proposals import ProposalQueue
 from copycat.replica.queries import Queries
 from copycat.replica.requests import RequestRouter
 from copycat.replica.restore import clock_of, core_of, restore
@@ -186,7 +186,7 @@ class Replica:
             cluster_requests,
             self._local_requests,
         )
-        disk = self._disk_space = DiskSpace(
+        disk = self.disk_space = DiskSpace(
             options, raft, log, clock, inbox, driver, sessions, queue, queries, outage, ballast
         )
         shake = self._handshake = handshake_of(members, options, stores.incarnation, log)
@@ -345,7 +345,7 @@ class Replica:
 
     def on_storage_change(self, callback: Callable[[bool], None]) -> None:
         """Call back with True when the disk is found full, with False when it has room."""
-        self._disk_space.on_storage_change(callback)
+        self.disk_space.on_storage_change(callback)
 
     # ---- the turn ------------------------------------------------------------------------
 
@@ -356,8 +356,10 @@ class Replica:
         try:
             elapsed_ms = self._clock.advance(now_ms, wall_ms)
             self._syncs.begin(now_ms)
-            self._disk_space.begin(now_ms)  # first: a leader may append by itself in a tick
-            self._driver.step(Tick(elapsed_ms))
+            self.disk_space.begin(now_ms)  # first: a leader may append by itself in a tick
+            # Most turns come within the millisecond of the one before: the core has nothing to do.
+            if elapsed_ms > 0 or self.raft.timeout_ms == 0:
+                self._driver.step(Tick(elapsed_ms))
             if elapsed_ms >= PAUSE_MS:
                 self._maintenance.paused(elapsed_ms)
             if self._syncs.has_completed:
@@ -369,9 +371,10 @@ class Replica:
                 self._cluster_requests.advance(now_ms)
             if now_ms >= self._membership.due_ms:
                 self._membership.advance(now_ms)
-            self._disk_space.update_write_stall()
+            self.disk_space.update_write_stall()
             self._propose()
-            self._ask_reads()
+            if self._queries.arrived:
+                self._ask_reads()
             if now_ms >= self._maintenance.deadline_ms:
                 self._maintenance.run_due(now_ms)
                 self._propose()
@@ -404,10 +407,10 @@ class Replica:
             proposals = self._proposal_queue.take(self._options.batch_bytes_max)
             count = sum(proposal.count for proposal in proposals)
             nbytes = sum(proposal.frames_nbytes_max for proposal in proposals)
-            if not self._disk_space.admits(nbytes, count):
+            if not self.disk_space.admits(nbytes, count):
                 # Back first: the core's answer may be to step down, which fails them all.
                 self._proposal_queue.put_back(proposals)
-                self._disk_space.stop_admission()
+                self.disk_space.stop_admission()
                 return
             last_index = self._log.last_index
             self._driver.step(Proposed(count), proposals=proposals)
@@ -415,10 +418,8 @@ class Replica:
             require(appended == count, "a leader did not append its proposals")
 
     def _ask_reads(self) -> None:
-        if (token := self._queries.next_token()) is None:
-            return
         if self.raft.state is ServerState.LEADER:
-            self._step(ReadRequested(token))
+            self._step(ReadRequested(self._queries.next_token()))
         else:
             self._queries.step_down()
 
@@ -549,14 +550,9 @@ class Replica:
         self._state = effect.state
         self._states.show()
 
-    @property
-    def write_stall(self) -> WriteStall:
-        """What full disks stop now, in the cluster that this member leads or at itself."""
-        return self._disk_space.write_stall
-
     def status(self) -> Status:
         """This member now."""
-        raft, log, is_full = self.raft, self._log, self._disk_space.is_full
+        raft, log, is_full = self.raft, self._log, self.disk_space.is_full
         return Status(
             address=self.members.own_address,
             state=self._states.current,

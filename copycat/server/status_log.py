@@ -44,7 +44,9 @@ class StatusLog:
         self._lost_s: float | None = None
         """When the quorum was lost; None while there is one, and before the first leader."""
         self._had_leader = False
-        self._write_stall = replica.write_stall
+        self._raft = replica.raft
+        self._disk_space = replica.disk_space
+        self._write_stall = replica.disk_space.write_stall
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -62,11 +64,11 @@ class StatusLog:
 
     def turned(self) -> None:
         """Called after each turn: log a change of the leader, or of what full disks stop."""
-        raft = self._replica.raft
-        if raft.leader != self._leader or (raft.leader and raft.current_term != self._term):
+        raft = self._raft
+        if raft.leader != self._leader or raft.current_term != self._term:
             self._leader_changed()
-        write_stall = self._replica.write_stall
-        if write_stall != self._write_stall:
+        write_stall = self._disk_space.write_stall
+        if write_stall is not self._write_stall:
             self._room_changed(write_stall)
 
     def _room_changed(self, write_stall: WriteStall) -> None:
@@ -80,6 +82,8 @@ class StatusLog:
         self._write_stall = write_stall
 
     def _leader_changed(self) -> None:
+        if not self._raft.leader and not self._leader:
+            return  # another term, still without a leader
         now = time.monotonic()
         status = self._replica.status()
         if not status.leader:

@@ -80,7 +80,7 @@ def test_f12_a_leader_refuses_what_full_followers_would_not_take_and_names_them(
         Failure(6, Refusal.DISK_FULL, leader.address, why),
     ]
     assert leader.log.last_index == last_index, "what cannot be committed is not logged"
-    assert leader.replica.write_stall == WriteStall(why, stops_commits=True)
+    assert leader.replica.disk_space.write_stall == WriteStall(why, stops_commits=True)
     status = leader.replica.status()
     assert status.full_disks == tuple(sorted(node.address for node in followers))
     assert not status.storage_full, "its own disk has room"
@@ -136,7 +136,7 @@ def test_f12_nobody_expires_while_full_followers_stop_commits() -> None:
     net.stabilize(100)
     assert leader.machine.lists == {"k": [b"a"]}
     assert leader.replica.status().full_disks == ()
-    assert leader.replica.write_stall == WriteStall()
+    assert leader.replica.disk_space.write_stall == WriteStall()
 
 
 def test_f12_queries_go_on_while_full_followers_stop_commits() -> None:
@@ -192,7 +192,7 @@ def test_f12_one_full_follower_of_three_is_named_in_status_and_stops_nothing() -
     assert leader.machine.lists == {"k": [b"a"]}
     assert leader.replica.status().full_disks == (full.address,)
     assert full.replica.status().full_disks == (full.address,)
-    assert leader.replica.write_stall == WriteStall()
+    assert leader.replica.disk_space.write_stall == WriteStall()
 
 
 def test_f12_a_full_disk_and_an_unreachable_member_are_both_named() -> None:
@@ -213,7 +213,7 @@ def test_f12_of_five_members_three_full_disks_stop_commits_and_two_do_not() -> N
     for node in followers[:2]:
         node.log.set_room(0)
     pass_time(net)
-    assert leader.replica.write_stall == WriteStall()
+    assert leader.replica.disk_space.write_stall == WriteStall()
     followers[2].log.set_room(0)
     pass_time(net)
-    assert leader.replica.write_stall.reason == reason(followers[:3], able=2, members=5)
+    assert leader.replica.disk_space.write_stall.reason == reason(followers[:3], able=2, members=5)

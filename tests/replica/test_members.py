@@ -119,7 +119,7 @@ def test_the_core_hears_that_the_link_to_a_member_that_moved_has_ended() -> None
     ]
     changed = ConfigurationChanged(Configuration.from_members(moved, EntryId(1, 2)))
     leader.replica.on_member_effect(changed)
-    leader.turn()
+    leader.turn(1)
     assert raft.leader_state.progress[peer.member].state is ProgressState.LOST
     assert raft.leader_state.progress[other.member].state is ProgressState.REPLICATE
     assert leader.replica.status().unreachable == ("127.0.0.1:9",)
