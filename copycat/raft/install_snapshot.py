@@ -230,9 +230,16 @@ def on_compacted(raft: State, first_index: int) -> None:
 
 
 def on_gaps_known(raft: State, valid_from: int) -> None:
-    """This member leads: what it deletes from now on it has committed itself."""
+    """This member leads: what it deletes from now on it has committed itself.
+
+    Who takes gaps is judged by the newest committed configuration that this leader knows. One that
+    is below `valid_from` may have been committed when the gaps were made, and a member that joins
+    by it was never asked about them (C30): so it is committed before anybody is sent a gap.
+    """
     if raft.leader_state is not None:
         raft.leader_state.valid_from = valid_from
+        if valid_from >= raft.next_configuration_index:
+            commit_below_gaps(raft, raft.leader_state)
 
 
 def on_oldest_snapshot_changed(raft: State, oldest_index: int) -> None:

@@ -216,8 +216,9 @@ def _check_commit(before: Facts, after: Facts) -> None:
     )
     if after.commit_index > max(before.commit_index, after.installed_index):
         if after.state is ServerState.LEADER:
-            if after.commit_index == after.valid_from < after.noop_index:
-                return  # C22: not by count; gaps say that it was committed long ago
+            facts = {after.valid_from, after.known.index}
+            if after.commit_index in facts and after.commit_index < after.noop_index:
+                return  # C22, C30: not by count; gaps, or the directory, say that it is committed
             require(
                 after.commit_index >= after.noop_index,
                 "I7: a leader committed an entry of another term by count",

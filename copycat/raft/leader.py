@@ -65,10 +65,25 @@ def become_leader(raft: State) -> None:
     raft.votes = frozenset()
     raft.drawn_at_ms = -1
     raft.change_role(ServerState.LEADER, raft.member)
+    _commit_known(raft)
     _append(raft, leader_state, 1, Content.NOOP)
     if raft.configurations.forget_announced(raft.last):
         membership.on_log_changed(raft)
     change_requests.follow_promotions(raft, leader_state)
+
+
+def _commit_known(raft: State) -> None:
+    """The log up to the newest configuration that is known to be committed is committed, if it
+    holds that entry: no count is needed for a fact.
+
+    A leader that was restarted knows of no other commit. By an older configuration it would send
+    gaps to a member that joins at a later entry, and was never asked about them (C30).
+    """
+    entry = raft.known_configuration.entry
+    if raft.commit_index < entry.index and raft.terms.term_at(entry.index) == entry.term:
+        raft.commit_index = entry.index
+        raft.effects.append(Commit(raft.commit_index))
+        membership.on_committed(raft)
 
 
 def on_proposed(raft: State, count: int) -> None:

@@ -34,6 +34,10 @@ class LocalRequests:
         """Whether a request of this process has this token."""
         return token >= FIRST_TOKEN
 
+    def cancel(self, token: int) -> None:
+        """Nobody waits for this answer any more."""
+        self._waiting.pop(token, None)
+
     def answer(self, token: int, message: ServerMessage) -> None:
         """The request with this token is answered; a second answer is dropped."""
         done = self._waiting.pop(token, None)

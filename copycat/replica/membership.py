@@ -26,6 +26,7 @@ from copycat.replica.cluster_listener import ClusterListener
 from copycat.replica.configuration_store import ConfigurationStore
 from copycat.replica.driver import MemberEffect
 from copycat.replica.host import Host
+from copycat.replica.leader_search import LeaderSearch
 from copycat.replica.log_clock import LogClock
 from copycat.replica.members import Guest, MemberChanges, MemberTable
 from copycat.replica.status import Outage
@@ -42,7 +43,6 @@ SILENT_MS = 60_000
 """A guest that has no link and was not heard for so long is dialled no more."""
 LOOK_MS = SILENT_MS // 4
 """How often it is looked whether a guest has a link."""
-NEVER_MS = 1 << 62
 
 
 class Membership:
@@ -55,6 +55,7 @@ class Membership:
         members: MemberTable,
         store: ConfigurationStore,
         outage: Outage,
+        search: LeaderSearch,
         listeners: list[ClusterListener],
         link_ended: Callable[[MemberId], None],
         restart: Callable[[], None],
@@ -64,6 +65,7 @@ class Membership:
         self._members = members
         self._store = store
         self._outage = outage
+        self._search = search
         self._listeners = listeners
         self._link_ended = link_ended
         self._restart = restart
@@ -152,6 +154,11 @@ class Membership:
         self._receive(member, address)
         self._members.greeted(member, hello.incarnation)
 
+    def _meet(self, member: MemberId, address: str) -> None:
+        """Another member says that `member`, which this one does not know, leads: dial it."""
+        if member not in self._members and member not in self._departing:
+            self._receive(member, address)
+
     def invite(self, member: MemberId, address: str) -> None:
         """This leader was asked to add a member: dial it there, for nobody is added without a link
         to the address that its record is to have (C37)."""
@@ -183,12 +190,15 @@ class Membership:
     @property
     def due_ms(self) -> int:
         """When `advance` has something to do."""
+        due_ms = self._search.due_ms
         if not self._members.guests:
-            return NEVER_MS  # nearly always
-        return min(map(self._due_ms, self._members.guests))
+            return due_ms  # nearly always
+        return min(due_ms, *map(self._due_ms, self._members.guests))
 
     def advance(self, now_ms: int) -> None:
-        """Dial no more the guests that are away."""
+        """Dial no more the guests that are away, and look for a leader if none is known."""
+        if self._search.due_ms <= now_ms:
+            self._search.advance(now_ms, self._meet)
         guests = self._members.guests
         for member in [each for each in guests if self._due_ms(each) <= now_ms]:
             if member in self._members.links:

@@ -52,6 +52,7 @@ from copycat.replica.driver import (
 from copycat.replica.host import Host, Inbox, Lane
 from copycat.replica.inbound import PeerInbound
 from copycat.replica.known_configurations import known_configurations
+from copycat.replica.leader_search import LeaderSearch
 from copycat.replica.leadership_transfer import LeadershipTransfer, TransferOutcome
 from copycat.replica.local_requests import LocalRequests
 from copycat.replica.maintenance import PAUSE_MS, Maintenance
@@ -161,14 +162,14 @@ class Replica:
         obstacles = ElectionObstacles(members, raft, recovery)
         outage = self.outage = Outage(members, clock, options.raft, obstacles)
         store, listeners = self._configurations, self._cluster_listeners
+        search = LeaderSearch(raft, host, clock, members, outage, self._local_requests, options)
         self._membership = Membership(
-            host, clock, members, store, outage, listeners, self._link_ended, self._restart
+            host, clock, members, store, outage, search, listeners, self._link_ended, self._restart
         )
         self._transfer = LeadershipTransfer(raft, driver, members)
-        executor = self._executor
         sender, taker, receiver = self._build_snapshots(driver, stores)
         compaction = self._compaction = CompactionRunner(
-            options, raft, log, clock, host, inbox, syncs, applier, executor, taker, receiver
+            options, raft, log, clock, host, inbox, syncs, applier, self._executor, taker, receiver
         )
         cluster_requests = self._cluster_requests = self._build_cluster_requests(driver)
         requests = self._requests = RequestRouter(

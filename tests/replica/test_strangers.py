@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from copycat.replica.leadership_transfer import TransferOutcome
 from copycat.types import ChangeKind, MemberType
 from tests.replica.clusters import Cluster, Member
 
-D = "127.0.0.1:4"
+D, E = "127.0.0.1:4", "127.0.0.1:5"
 
 
 def with_a_member_that_is_away() -> tuple[Cluster, Member]:
@@ -47,3 +48,24 @@ def test_c33_a_leader_that_is_elected_later_tells_it() -> None:
     cluster.run(10)
     assert D not in member.types
     assert member.was_wiped
+
+
+def test_c33_a_leader_that_it_does_not_know_tells_it() -> None:
+    """It was removed by a leader that joined while it was away, and that has no link to it."""
+    cluster = Cluster(3)
+    cluster.elect()
+    member = cluster.add(D)
+    cluster.cut(member)
+    newer = cluster.add(E, MemberType.ACTIVE)
+    done: list[TransferOutcome] = []
+    cluster.leader.replica.transfer_leadership(newer.member, done.append)
+    cluster.run(20)
+    assert cluster.leader is newer
+    cluster.change(ChangeKind.REMOVE, member, MemberType.INACTIVE)
+    cluster.mend(member)
+    cluster.run(10)
+    assert member.types[D] == "passive"
+    assert newer.member not in member.host.dialled
+    cluster.run(40, 500)
+    assert D not in member.types
+    assert member.directory.log.last_index == 0

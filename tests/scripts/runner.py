@@ -24,6 +24,7 @@ A transcript is blocks, a blank line between them: commands (a line each, or `;`
     run 100             100 ms pass everywhere, in heartbeats, with `stabilize` after each
     crash 2 [keep]      power loss; `keep` unsynced entries survive by luck
     restart 2           from what its disk holds
+    misread 2           its next start cannot read the file with the configurations (F5)
     forget 2            a member with its log in memory is restarted
     rot 2 5 [silently]  entry 5 and what follows cannot be read: cut, and restarted
     image 2             a copy of its disk is taken
@@ -314,6 +315,9 @@ class _Runner:
             f"{number} recovered last={_name(raft.last)} term={raft.current_term} "
             f"voted_for={raft.voted_for or '-'}"
         )
+
+    def do_misread(self, number: str) -> None:
+        self.cluster.nodes[int(number)].stored = None
 
     def do_forget(self, number: str) -> None:
         self.cluster.forget(int(number))
