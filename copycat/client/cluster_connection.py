@@ -32,6 +32,7 @@ __all__ = ["ClusterConnection"]
 
 SILENCE_S = 5.0
 """A member that does not answer anything for so long is given up: the next address is asked."""
+_SILENT = "start one of them, or give the address of a member that runs"
 CHECK_S = 1.0
 """So often a member that has not answered yet is asked for a view, which shows that it lives."""
 ELSEWHERE = frozenset({Refusal.NO_LEADER, Refusal.ILLEGAL_MEMBER_STATE, Refusal.SERVER_FULL})
@@ -93,8 +94,11 @@ class ClusterConnection:
         lines = "\n".join(f"{address}: {reason}" for address, reason in reasons.items())
         if isinstance(failure, NoLeaderError) and len(reasons) == 1:
             raise failure
-        what = "no member knows a leader" if failure is not None else "no member answers"
-        raise NoLeaderError(f"{what} at {', '.join(reasons)}", state=lines)
+        if failure is not None:
+            raise NoLeaderError(f"no member knows a leader at {', '.join(reasons)}", state=lines)
+        raise NoLeaderError(
+            f"no member answers at {', '.join(reasons)}", state=lines, hint=_SILENT
+        )
 
     async def ask_at(self, address: str) -> ClusterView:
         """How the member at `address` is, as it says itself. OSError: it does not answer."""

@@ -8,9 +8,8 @@ that somebody else made meanwhile is noticed and not undone.
 from __future__ import annotations
 
 import asyncio
-import difflib
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +19,7 @@ from copycat.errors import (
     IllegalMemberStateError,
     MemberUnreachableError,
     NoLeaderError,
+    NotLeaderError,
     StaleConfigurationError,
     TransferFirstError,
     UnknownMemberError,
@@ -34,14 +34,17 @@ from copycat.protocol.client import (
 )
 from copycat.types import ChangeKind, EntryId, MemberId, MemberType
 
-__all__ = ["Membership", "find_member"]
+__all__ = ["Membership", "find_member", "has_type", "unknown_member"]
 
 NOBODY = MemberId(0)
 AGAIN_S = 0.25
 """Between two attempts while no leader is known, or while the leader is not ready yet."""
 PROGRESS_S = 3.0
 """So often it is said how far a member is that is to be promoted."""
-_WAITED_FOR = (NoLeaderError, MemberUnreachableError, ChangeInProgressError)
+_BUSY = (NoLeaderError, ChangeInProgressError)
+"""A change is asked for again after these: it names what it is based on, so it never undoes what
+was changed meanwhile."""
+_WAITED_FOR = (*_BUSY, MemberUnreachableError)
 """A member that joins is added when these obstacles are gone."""
 LADDER = (MemberType.RESERVE, MemberType.PASSIVE, MemberType.ACTIVE)
 
@@ -51,17 +54,31 @@ def find_member(view: ClusterView, name: str) -> MemberView:
     for one in view.members:
         if one.address == name:
             return one
-    addresses = sorted(one.address for one in view.members)
-    near = difflib.get_close_matches(name, addresses, 1)
-    raise UnknownMemberError(
-        f'no member "{name}" in cluster "{view.cluster}" ({", ".join(addresses)})',
-        hint=f"did you mean {near[0]}?" if near else None,
+    raise unknown_member(name, [one.address for one in view.members], view.cluster)
+
+
+def unknown_member(name: str, addresses: Sequence[str], cluster_name: str) -> UnknownMemberError:
+    """The error for an address that is no member's. It suggests the only member with the same
+    port, or else the only one on the same host: of two that differ by a digit nobody knows which
+    one was meant, and it may be removed."""
+    host, _, port = name.rpartition(":")
+    near = [each for each in addresses if each.rpartition(":")[2] == port]
+    near = near or [each for each in addresses if each.rpartition(":")[0] == host]
+    hint = f"did you mean {near[0]}?" if len(near) == 1 < len(addresses) else None
+    everyone = ", ".join(sorted(addresses))
+    return UnknownMemberError(
+        f'no member "{name}" in cluster "{cluster_name}" ({everyone})', hint=hint
     )
 
 
 def _leads(view: ClusterView, to: MemberId, before: MemberId) -> bool:
     """Whether leadership is where it was to go: at `to`, or at anybody but `before`."""
     return view.leader == to if to else view.leader not in (NOBODY, before)
+
+
+def has_type(member: MemberView, type: MemberType) -> bool:
+    """Whether `member` is of this type, or of one that has more."""
+    return LADDER.index(member.type) >= LADDER.index(type)
 
 
 class Membership:
@@ -82,12 +99,22 @@ class Membership:
         self._ask = ask
         self._say = say
         self._patience = patience
-        self._text = ""
+        self._waits_for: object = None
 
-    def _wait_for(self, text: str) -> None:
-        if text != self._text:
-            self._text = text
+    def _wait_for(self, text: str, what: object = None) -> None:
+        """Say what is waited for, once. what: says the same by another text, as one with the time
+        that has passed."""
+        what = text if what is None else what
+        if what != self._waits_for:
+            self._waits_for = what
             self._say(text)
+
+    def _wait_after(self, error: CopycatError) -> None:
+        """The request is repeated after this error."""
+        if isinstance(error, NotLeaderError):
+            self._wait_for("waiting for the next leader")
+        else:
+            self._wait_for(error.message, (error.code, error.missing, error.since > 0))
 
     async def _ask_until(
         self,
@@ -102,7 +129,7 @@ class Membership:
             except retried as error:
                 if time.monotonic() >= deadline:
                     raise
-                self._wait_for(error.message)
+                self._wait_after(error)
             await asyncio.sleep(AGAIN_S)
 
     async def view(self) -> ClusterView:
@@ -128,7 +155,7 @@ class Membership:
         base: EntryId,
         *,
         address: str = "",
-        retried: tuple[type[CopycatError], ...] = (NoLeaderError,),
+        retried: tuple[type[CopycatError], ...] = _BUSY,
     ) -> ClusterView:
         request = ChangeRequest(0, kind, member, type, base, address)
         return await self._ask_until(request, retried)
@@ -178,11 +205,12 @@ class Membership:
         if member.type is MemberType.RESERVE and goal is MemberType.ACTIVE:
             view = await self.promote(member, MemberType.PASSIVE, base)
             member, base = find_member(view, member.address), view.entry
-        self._wait_for(
-            f"waiting for {member.address} to catch up with the log"
-            if goal is MemberType.ACTIVE
-            else f"waiting for the cluster to make {member.address} {goal}"
-        )
+        if member.type is not goal:
+            self._wait_for(
+                f"waiting for {member.address} to catch up with the log"
+                if goal is MemberType.ACTIVE
+                else f"waiting for the cluster to make {member.address} {goal}"
+            )
         change = self._change(ChangeKind.PROMOTE, member.member, goal, base)
         return await self._with_progress(member, change)
 
@@ -215,7 +243,8 @@ class Membership:
         A leader transfers its leadership first; the change is asked of the next leader then.
         """
         goal = self._step(member, type, -1)
-        self._wait_for(f"waiting for the cluster to make {member.address} {goal}")
+        if member.type is not goal:
+            self._wait_for(f"waiting for the cluster to make {member.address} {goal}")
         return await self._without_leading(ChangeKind.DEMOTE, member, goal, base)
 
     async def remove(self, member: MemberView, base: EntryId) -> ClusterView:
@@ -242,7 +271,7 @@ class Membership:
                     break
                 if time.monotonic() >= deadline:
                     raise
-                self._wait_for(error.message)
+                self._wait_after(error)
             await asyncio.sleep(AGAIN_S)
         return view
 
@@ -274,8 +303,10 @@ class Membership:
         if type is None:
             if not 0 <= at + direction < len(LADDER):
                 raise IllegalMemberStateError(
-                    f"{member.address} is {member.type} and cannot be {word} further",
-                    hint="look at the members: copycat cluster status",
+                    f"{member.address} is {member.type} already: it cannot be {word} further",
+                    hint="look at the members: copycat cluster status"
+                    if direction > 0
+                    else f"take it out of the cluster: copycat cluster remove {member.address}",
                 )
             return LADDER[at + direction]
         if type not in LADDER:
@@ -284,8 +315,9 @@ class Membership:
                 hint="use reserve, passive or active; remove takes a member out of the cluster",
             )
         if (LADDER.index(type) - at) * direction < 0:
+            verb = "demote" if direction > 0 else "promote"
             raise IllegalMemberStateError(
-                f"{member.address} is {member.type}: to make it {type} it is not {word}",
-                hint=f"use {'demote' if direction > 0 else 'promote'}",
+                f"{member.address} is {member.type}: to become {type} it has to be {verb}d",
+                hint=f"{verb} it: copycat cluster {verb} {member.address} --type {type}",
             )
         return type

@@ -59,6 +59,7 @@ _OF_SERVERS: dict[int, type[CopycatError]] = {
     Refusal.SERVER_FULL: NoLeaderError,
 }
 """Failures that a client with a session handles by itself."""
+_OTHER_CLUSTER = "give the address of a member of that cluster, or the name of this one"
 
 
 def change_error(answer: ChangeRefused) -> CopycatError:
@@ -120,7 +121,9 @@ def failure_error(failure: Failure) -> CopycatError:
         )
     kind = _OF_SERVERS.get(failure.code)
     if kind is not None:
-        return kind(failure.reason, refusal=failure.code, leader=failure.leader or None)
+        hint = _OTHER_CLUSTER if failure.code == Refusal.WRONG_CLUSTER else None
+        leader = failure.leader or None
+        return kind(failure.reason, refusal=failure.code, leader=leader, hint=hint)
     return refusal_error(failure.code, failure.reason, leader=failure.leader)
 
 

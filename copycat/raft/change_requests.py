@@ -178,7 +178,7 @@ def missing_voters(
     raft: State, leader_state: LeaderState, configuration: Configuration
 ) -> tuple[MemberId, ...]:
     """C37: empty when the voters of `configuration` that are in reach, without one that is new
-    among them, are a majority of it. Else those that are not in reach.
+    among them, are a majority of it. Else those that are not in reach, and without that one.
 
     Whoever asks for a change may have left before the change is committed, and then nothing could
     take it back. A single voter that adds a second one has no other choice.
@@ -195,7 +195,9 @@ def missing_voters(
     is_second = now.voters == (raft.member,) and len(configuration.voters) == 2
     if is_second or configuration.has_quorum(in_reach):
         return ()
-    return tuple(voter for voter in configuration.voters if voter not in in_reach)
+    return tuple(
+        voter for voter in configuration.voters if voter not in in_reach and now.has_vote(voter)
+    )
 
 
 def _is_in_reach(raft: State, leader_state: LeaderState, progress: Progress) -> bool:

@@ -30,7 +30,7 @@ from copycat.replica.leader_search import LeaderSearch
 from copycat.replica.log_clock import LogClock
 from copycat.replica.members import Guest, MemberChanges, MemberTable
 from copycat.replica.status import Outage
-from copycat.types import MemberId
+from copycat.types import MemberId, MemberType
 
 __all__ = ["Membership"]
 
@@ -104,10 +104,12 @@ class Membership:
 
     def _on_wiped(self) -> None:
         """The directory says it durably: the next start of this member deletes log and state."""
+        is_now = self._members.committed.type(self._members.member)
+        what = "was removed from the cluster" if is_now is MemberType.INACTIVE else f"is {is_now}"
         _LOG.info(
-            "%s: the leader says that this member is %s now: it deletes its log and its state",
+            "%s: the leader says that this member %s: it deletes its log and its state",
             self._members.own_address,
-            self._members.committed.type(self._members.member),
+            what,
         )
         self._restart()
 

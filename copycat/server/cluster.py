@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -13,7 +12,7 @@ from types import MappingProxyType
 from typing import assert_never
 
 from copycat.callbacks import check_callback
-from copycat.client.membership import Membership, find_member
+from copycat.client.membership import Membership, find_member, unknown_member
 from copycat.config import choice
 from copycat.errors import NoLeaderError, NotLeaderError, OperationTimeout, UnknownMemberError
 from copycat.listeners import Listener
@@ -156,12 +155,7 @@ class Cluster:
     def _check_member(self, name: str, status: Status) -> None:
         addresses = sorted(one.address for one in status.configuration.members)
         if name not in addresses:
-            near = difflib.get_close_matches(name, addresses, 1)
-            hint = f"did you mean {near[0]}?" if near else None
-            everyone = ", ".join(addresses)
-            raise UnknownMemberError(
-                f'no member "{name}" in cluster "{self._cluster_name}" ({everyone})', hint=hint
-            )
+            raise unknown_member(name, addresses, self._cluster_name)
 
     # --- events -------------------------------------------------------------------------------
 

@@ -375,17 +375,34 @@ class CopycatServer(Generic[S]):
             if not connection.addresses:
                 raise ConfigurationError(
                     f"{self.name} has an empty directory and no member to ask",
-                    hint="give join() the address of a member of the cluster",
+                    hint="name another member, which is in the cluster: join(ADDRESS), or --join",
                 )
             newcomer = Newcomer.of(await find_cluster(connection, self.name))
+        places = connection.addresses
         await self._start(node, (), newcomer)
         status, is_member = node.status(), self._is_member(node)
+        if is_member and not is_new:
+            self._warn_of_other_cluster(status, places)
         connection.learn([one.address for one in status.configuration.members])
         if not is_member and goal is not MemberType.INACTIVE:
             view = await self._ask_to_be_added(connection, status.member, goal)
             await node.wait_for_configuration(view.entry)
         if is_member or goal is not MemberType.INACTIVE:
             await self._wait_for_leader(node)
+
+    def _warn_of_other_cluster(self, status: Status, places: tuple[str, ...]) -> None:
+        """The directory is a member's already, and what it says wins: perhaps it is of a cluster
+        that nobody means any more."""
+        members = [one.address for one in status.configuration.members]
+        if places and not set(places) & set(members):
+            log.warning(
+                "%s: it does not join %s: its directory says that it is a member already, of"
+                " cluster %s with %s; to join another cluster it needs an empty directory",
+                self.name,
+                ", ".join(places),
+                self._options.cluster_name,
+                ", ".join(members),
+            )
 
     @staticmethod
     def _is_member(node: Node) -> bool:

@@ -303,6 +303,15 @@ def _log_loss(address: str, level: StorageLevel) -> None:
 def _log_start(options: ServerOptions, storage: Storage, start: Start) -> None:
     if start.configuration is None:
         log.info("%s: member of %s, as its log says", options.name, options.cluster_name)
+    elif start.configuration.record(start.member) is None:
+        log.info(
+            "%s: no member of %s (%s): it waits until somebody adds it (copycat cluster add %s);"
+            " if it was removed, it needs an empty directory to come back",
+            options.name,
+            options.cluster_name,
+            ", ".join(start.addresses),
+            options.address,
+        )
     else:
         log.info(
             "%s: member of %s (%s); a majority is %d",

@@ -20,6 +20,8 @@ from copycat.errors import (
     MemberIdReusedError,
     MemberUnreachableError,
     NoLeaderError,
+    NotLeaderError,
+    QuorumLostError,
     StaleConfigurationError,
     TransferFirstError,
     UnknownMemberError,
@@ -224,9 +226,81 @@ def test_a_stale_view_is_answered_with_the_fresh_one(monkeypatch: pytest.MonkeyP
     assert exit_code_of(stale) == 3
 
 
-def test_what_holds_already_is_success() -> None:
+def test_what_holds_already_is_success_and_nothing_is_waited_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     cluster = three()
     assert run(cluster, "promote", "c:1", goal="active") == 0
+    assert run(cluster, "demote", "d:1", goal="passive") == 0
+    assert run(cluster, "add", "c:1", goal="passive") == 0
+    out, err = capsys.readouterr()
+    assert out == "c:1 is active already\nd:1 is passive already\nc:1 is active already\n"
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("verb", "address", "goal", "hint"),
+    [
+        ("promote", "c:1", "passive", "demote it: copycat cluster demote c:1 --type passive"),
+        ("demote", "d:1", "active", "promote it: copycat cluster promote d:1 --type active"),
+        ("demote", "e:1", None, "take it out of the cluster: copycat cluster remove e:1"),
+    ],
+)
+def test_a_wrong_step_is_answered_with_the_command_for_it(
+    verb: Verb, address: str, goal: str | None, hint: str
+) -> None:
+    assert refused(three(), verb, address, goal=goal).hint == hint
+
+
+@pytest.mark.parametrize(
+    ("name", "addresses", "hint"),
+    [
+        ("localhost:8701", ["10.0.0.1:8701", "10.0.0.2:8702"], "did you mean 10.0.0.1:8701?"),
+        ("10.0.0.2:8701", ["10.0.0.1:8700", "10.0.0.2:8702"], "did you mean 10.0.0.2:8702?"),
+        ("10.0.0.3:8700", ["10.0.0.1:8700", "10.0.0.2:8700"], None),
+        ("127.0.0.1:8709", ["127.0.0.1:8701", "127.0.0.1:8702"], None),
+        ("127.0.0.1:8709", ["127.0.0.1:8701"], None),
+    ],
+)
+def test_of_several_members_none_is_suggested(
+    name: str, addresses: list[str], hint: str | None
+) -> None:
+    """It may be removed by whoever takes the suggestion."""
+    error = membership.unknown_member(name, addresses, "orders")
+    assert error.hint == (hint or UnknownMemberError.default_hint)
+
+
+def test_a_change_waits_until_another_one_is_made(capsys: pytest.CaptureFixture[str]) -> None:
+    """As right after a transfer: the new leader hands over again before it is demoted."""
+    cluster = three()
+    cluster.busy = 2
+    assert run(cluster, "demote", "c:1", timeout=5.0) == 0
+    out, err = capsys.readouterr()
+    assert out == "c:1 is passive\n"
+    assert err.count("refused: IN_FLIGHT") == 1
+    cluster.busy = 1
+    assert isinstance(refused(cluster, "demote", "b:1"), ChangeInProgressError)
+
+
+def test_how_long_there_was_no_leader_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    async def wait() -> None:
+        asked = 0
+
+        async def ask(message: object) -> Any:
+            nonlocal asked
+            asked += 1
+            if asked > 3:
+                raise NotLeaderError("a:1 does not lead")
+            raise QuorumLostError(f"no leader for {asked} s", missing=("b:1",), since=asked)
+
+        one = membership.Membership(ask, say=print, patience=0.1)
+        await one.view()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(membership, "AGAIN_S", 0.01)
+        with pytest.raises(NotLeaderError):
+            asyncio.run(wait())
+    assert capsys.readouterr().out == "no leader for 1 s\nwaiting for the next leader\n"
 
 
 def test_a_step_in_the_wrong_direction_is_not_asked() -> None:

@@ -277,11 +277,45 @@ def test_elections_and_links_are_heard_by_members_without_a_vote(tmp_path: Path)
     growing(tmp_path, test)
 
 
-def test_a_server_that_was_removed_starts_and_waits(tmp_path: Path) -> None:
+def test_a_member_of_another_cluster_says_that_it_does_not_join(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(cluster: Growing) -> None:
+        a = await cluster.bootstrap()
+        founder = await cluster.new("other")
+        await founder.bootstrap()
+        await founder.shutdown()
+        await founder.join(str(a.address))
+        assert f"it does not join {a.address}" in caplog.text
+        assert "it needs an empty directory" in caplog.text
+        assert founder.state is ServerState.LEADER
+
+    growing(tmp_path, test)
+
+
+def test_a_server_that_is_no_member_says_what_it_waits_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "copycat")
+
+    async def test(cluster: Growing) -> None:
+        await cluster.bootstrap()
+        b = await cluster.join("b", type="inactive")
+        assert f"it waits until somebody adds it (copycat cluster add {b.address})" in caplog.text
+
+    growing(tmp_path, test)
+
+
+def test_a_server_that_was_removed_starts_and_waits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "copycat")
+
     async def test(cluster: Growing) -> None:
         a = await cluster.bootstrap()
         b = await cluster.join("b", type="passive")
         await b.leave()
+        assert "this member was removed from the cluster" in caplog.text
         again = await cluster.new("b", str(b.address))
         await again.bootstrap()
         assert again.state is ServerState.INACTIVE

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from copycat.cli.cluster.page import ChangedMember, MemberLine, change_lines, status_lines
 from copycat.client.cluster_connection import ClusterConnection
-from copycat.client.membership import Membership, find_member
+from copycat.client.membership import Membership, find_member, has_type
 from copycat.config import Address, plaintext_problems
 from copycat.errors import ConfigurationError, CopycatError
 from copycat.protocol.client import ClusterRequest, ClusterView, MemberView
@@ -109,14 +109,30 @@ async def _change_all(
     for name in options.addresses:
         address = str(Address.parse(name))
         view = await membership.view_of_leader()
+        before = _type_in(view, address)
         if verb == "add":
-            member = await _waiting_server(cluster, address, view)
-            added = goal or MemberType.ACTIVE
-            after = await membership.add(member, address, added, view.entry)
+            after = await _add(cluster, membership, address, goal or MemberType.ACTIVE, view)
         else:
             after = await _change(membership, verb, find_member(view, address), goal, view.entry)
-        changed.append(ChangedMember(address, _type_in(after, address), after))
+        now = _type_in(after, address)
+        changed.append(ChangedMember(address, now, after, now is before))
     return changed
+
+
+async def _add(
+    cluster: ClusterAsker,
+    membership: Membership,
+    address: str,
+    goal: MemberType,
+    view: ClusterView,
+) -> ClusterView:
+    """The cluster with the server at `address`. Nothing is asked if it is a member of this type
+    already, or of one that has more."""
+    member = await _waiting_server(cluster, address, view)
+    for one in view.members:
+        if one.member == member and one.address == address and has_type(one, goal):
+            return view
+    return await membership.add(member, address, goal, view.entry)
 
 
 async def _change(

@@ -45,6 +45,8 @@ class ChangedMember(NamedTuple):
     address: str
     type: MemberType
     view: ClusterView
+    is_same: bool = False
+    """It was of this type before."""
 
 
 # --- changes -------------------------------------------------------------------------
@@ -73,7 +75,7 @@ def change_lines(
     return [
         f"{one.address} is no member any more"
         if one.type is MemberType.INACTIVE
-        else f"{one.address} is {one.type}"
+        else f"{one.address} is {one.type}{' already' if one.is_same else ''}"
         for one in changed
     ]
 
@@ -129,6 +131,8 @@ def _lag(view: ClusterView, line: MemberLine) -> _Lag | None:
         known = member.match_index
         return _Lag(max(0, view.commit_index - known), None) if known else None
     entries = max(0, view.commit_index - here.last_applied)
+    if entries and not here.applied_time_ms:
+        return _Lag(entries, None)  # it has applied nothing, so it knows no time
     behind_ms = max(0, view.applied_time_ms - here.applied_time_ms) if entries else 0
     return _Lag(entries, behind_ms / 1000)
 
