@@ -11,6 +11,7 @@ from typing import cast
 
 from copycat.errors import DiskError, DiskFullError, require
 from copycat.member.configuration_file import (
+    CONFIGURATION_FILES,
     NOTHING_STORED,
     ConfigurationFile,
     StoredConfigurations,
@@ -101,9 +102,11 @@ class SimDisk:
         cluster."""
         self._first = first
         require(self.directory is None, "the disk is in use")
-        ordered = ConfigurationFile(self.env, PATH).read()
-        if ordered.is_wiped:  # an earlier attempt may have deleted it, and ended after that
-            self._wiped_by = ordered.records[0].entry
+        stored, stale = ConfigurationFile(self.env, PATH).read_copies()
+        if stored.is_wiped:  # an earlier attempt may have deleted it, and ended after that
+            self._wiped_by = stored.records[0].entry
+        if stored.records and not stale:
+            self._rot_members()
         while not self._calm and self._random.chance(self._options.recovery_cut):
             if not self._open_cut_short():
                 break
@@ -164,6 +167,14 @@ class SimDisk:
             disk_model.saving.append(
                 (lost_entries.term, 0)
             )  # a start raises the term before the member sends anything
+
+    def _rot_members(self) -> None:
+        """Perhaps one of the two copies of the list of members is bad at this start (F5)."""
+        if self._calm or not self._random.chance(self._options.recovery_cut):
+            return
+        path = f"{PATH}/{self._random.pick(CONFIGURATION_FILES)}"
+        self._trace.mark("list of members rotten")
+        self.env.corrupt(path, self._random.below(self.env.size(path)), 0x10)
 
     def rot(self) -> None:
         """Bytes that were durable are damaged, or a file is lost, while the member is down.
