@@ -22,8 +22,7 @@ from copycat.replica.local_requests import LocalRequests
 from copycat.replica.log_clock import LogClock
 from copycat.replica.members import MemberTable
 from copycat.replica.options import ReplicaOptions
-from copycat.replica.status import Outage
-from copycat.types import MemberId
+from copycat.types import MemberId, ServerState
 
 __all__ = ["LeaderSearch"]
 
@@ -41,7 +40,6 @@ class LeaderSearch:
         host: Host,
         clock: LogClock,
         members: MemberTable,
-        outage: Outage,
         requests: LocalRequests,
         options: ReplicaOptions,
     ) -> None:
@@ -49,7 +47,6 @@ class LeaderSearch:
         self._host = host
         self._clock = clock
         self._members = members
-        self._outage = outage
         self._requests = requests
         self._interval_ms = ELECTIONS * options.raft.election_timeout_ms
         self._asked_ms = clock.now_ms
@@ -61,9 +58,12 @@ class LeaderSearch:
     @property
     def due_ms(self) -> int:
         """When `advance` has something to do."""
-        if self._raft.leader or self._members.committed.entry == BOOTSTRAP:
-            return NEVER_MS  # nearly always
-        return max(self._asked_ms, self._outage.leaderless_ms) + self._interval_ms
+        raft, clock = self._raft, self._clock
+        if raft.state is ServerState.LEADER or self._members.committed.entry == BOOTSTRAP:
+            return NEVER_MS
+        # Who has no vote never forgets a leader, so what counts is when it was heard.
+        silent_ms = clock.now_ms + raft.leader_active_until_ms - raft.now_ms
+        return max(self._asked_ms, silent_ms) + self._interval_ms
 
     def advance(self, now_ms: int, meet: Callable[[MemberId, str], None]) -> None:
         """Ask the next member who leads; `meet` is called in a turn with leader and address."""
@@ -79,7 +79,7 @@ class LeaderSearch:
         self._host.send(peer, encode_forward(self._token, frame), None)
 
     def _answered(self, meet: Callable[[MemberId, str], None], message: ServerMessage) -> None:
-        if self._raft.leader or not isinstance(message, ClusterView):
+        if self._raft.hears_leader or not isinstance(message, ClusterView):
             return
         for one in message.members:
             if one.member == message.leader:

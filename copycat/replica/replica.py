@@ -162,7 +162,7 @@ class Replica:
         obstacles = ElectionObstacles(members, raft, recovery)
         outage = self.outage = Outage(members, clock, options.raft, obstacles)
         store, listeners = self._configurations, self._cluster_listeners
-        search = LeaderSearch(raft, host, clock, members, outage, self._local_requests, options)
+        search = LeaderSearch(raft, host, clock, members, self._local_requests, options)
         self._membership = Membership(
             host, clock, members, store, outage, search, listeners, self._link_ended, self._restart
         )

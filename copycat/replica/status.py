@@ -370,11 +370,6 @@ class Outage:
             self.full_peers.clear()
         return is_other
 
-    @property
-    def leaderless_ms(self) -> int:
-        """Since when no leader is known; meaningless while one is."""
-        return self._leaderless_ms
-
     def disk_reported(self, peer: MemberId, *, is_full: bool) -> None:
         """A follower said with its answer whether its disk is full."""
         if is_full and self.is_member(peer):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from copycat.replica.leadership_transfer import TransferOutcome
 from copycat.types import ChangeKind, MemberType
 from tests.replica.clusters import Cluster, Member
@@ -50,8 +52,10 @@ def test_c33_a_leader_that_is_elected_later_tells_it() -> None:
     assert member.was_wiped
 
 
-def test_c33_a_leader_that_it_does_not_know_tells_it() -> None:
-    """It was removed by a leader that joined while it was away, and that has no link to it."""
+@pytest.mark.parametrize("remembers", [False, True])
+def test_c33_a_leader_that_it_does_not_know_tells_it(remembers: bool) -> None:
+    """It was removed by a leader that joined while it was away, and that has no link to it; it may
+    remember the leader before, which it has a link to."""
     cluster = Cluster(3)
     cluster.elect()
     member = cluster.add(D)
@@ -66,6 +70,8 @@ def test_c33_a_leader_that_it_does_not_know_tells_it() -> None:
     cluster.run(10)
     assert member.types[D] == "passive"
     assert newer.member not in member.host.dialled
+    if remembers:
+        member.replica.raft.leader = cluster.members[0].member
     cluster.run(40, 500)
     assert D not in member.types
     assert member.directory.log.last_index == 0
