@@ -20,7 +20,7 @@ from copycat.raft.effects import (
     Wipe,
 )
 from copycat.raft.state import State, orders_for
-from copycat.types import MemberType
+from copycat.types import NO_ENTRY, MemberType
 
 __all__ = [
     "is_well_formed",
@@ -174,7 +174,9 @@ def on_notice(raft: State, message: ConfigurationNotice) -> None:
     _know(raft, configuration)
     _take_up_log(raft)
     _follow(raft)
-    if is_newest_order and takes_log and not (raft.is_stateful or raft.is_reserve):
+    # A reserve may have begun a log by a heartbeat, and have been restarted since.
+    has_log = not raft.is_reserve or (raft.last != NO_ENTRY and not raft.is_wiping)
+    if is_newest_order and takes_log and has_log and not raft.is_stateful:
         raft.is_reserve = raft.is_wiping = True
         raft.follow_restrictions()
         raft.effects.append(Wipe(configuration))

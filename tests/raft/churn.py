@@ -27,15 +27,25 @@ class Churn(Chaos):
             1 + self.rng.randrange(3),  # delete a log that shall be deleted
             1 + self.rng.randrange(4),  # a while without faults
             self.rng.randrange(3),  # delete deletions
+            self.rng.randrange(2) * 0.4,  # everybody is restarted
         ]
 
     def verbs(self) -> tuple[Callable[[], object], ...]:
-        return (*super().verbs(), self.change, self.wipe, self.breathe, self.clean)
+        return (*super().verbs(), self.change, self.wipe, self.breathe, self.clean, self.power_cut)
 
     def wipe(self) -> None:
         number = self.any_up()
         if number is not None:
             self.cluster.wipe(number)
+
+    def power_cut(self) -> None:
+        """All are restarted, and know of no commit but what is in their directories."""
+        for number, node in self.cluster.nodes.items():
+            if node.is_up:
+                self.crash(number)
+        for number in self.cluster.nodes:
+            self.cluster.start(number)
+        self.calm_links()
 
     def breathe(self) -> None:
         """Some heartbeats arrive everywhere, so that changes and promotions come to an end."""
@@ -149,10 +159,14 @@ class Churn(Chaos):
 
     def crash_or_restart(self) -> None:
         number = self.rng.choice(list(self.cluster.nodes))
-        node = self.cluster.nodes[number]
-        if node.is_up:
-            self.unanswered += _open_changes(node.raft)
-        self.crash_or_restart_one(number)
+        if self.cluster.nodes[number].is_up:
+            self.crash(number)
+        else:
+            self.cluster.start(number)
+
+    def crash(self, number: int) -> None:
+        self.unanswered += _open_changes(self.cluster.nodes[number].raft)
+        self.crash_one(number)
 
     unanswered = 0
     """Changes whose leader crashed before it answered."""

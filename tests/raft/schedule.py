@@ -151,12 +151,13 @@ class Chaos:
             self.cluster.read(number, self.tokens)
 
     def crash_or_restart(self) -> None:
-        self.crash_or_restart_one(self.rng.choice(list(self.cluster.nodes)))
-
-    def crash_or_restart_one(self, number: int) -> None:
-        if not self.cluster.nodes[number].is_up:
+        number = self.rng.choice(list(self.cluster.nodes))
+        if self.cluster.nodes[number].is_up:
+            self.crash_one(number)
+        else:
             self.cluster.start(number)
-            return
+
+    def crash_one(self, number: int) -> None:
         self.cluster.crash(number, keep=self.rng.randrange(4))
         for other, node in self.cluster.nodes.items():
             if node.is_up and self.rng.random() < 0.7:

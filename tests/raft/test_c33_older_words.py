@@ -133,6 +133,19 @@ def test_a_newer_word_that_gives_no_log_lifts_nothing() -> None:
     assert raft.is_reserve
 
 
+def test_a_log_that_a_reserve_began_by_a_heartbeat_is_deleted() -> None:
+    """It was restarted before it had the entry that makes it stateful, or a notice of that."""
+    raft = member_c((), C_RESERVE, 5)
+    assert raft.is_reserve
+    [(_, answer)] = sends(receive(raft, A, append(1, 1, (1, 5), [1])))
+    assert isinstance(answer, AppendReply)
+    assert answer.match_index == 0
+    [wiped] = of(receive(raft, A, notice(LATER)), Wipe)
+    assert wiped.configuration == LATER
+    latest = named(40, a=ACTIVE, b=ACTIVE, c=RESERVE)
+    assert of(receive(raft, A, notice(latest)), Wipe) == [], "once is enough"
+
+
 def test_c33_who_shall_delete_its_log_acknowledges_nothing() -> None:
     """A sync that was under way ends after the notice."""
     raft = member_c((C_PASSIVE,), C_PASSIVE, 15)
