@@ -8,6 +8,7 @@ that somebody else made meanwhile is noticed and not undone.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from typing import Any
 
 from copycat.errors import (
     ChangeInProgressError,
+    ConfigurationError,
     CopycatError,
     IllegalMemberStateError,
     MemberUnreachableError,
@@ -34,9 +36,10 @@ from copycat.protocol.client import (
 )
 from copycat.types import ChangeKind, EntryId, MemberId, MemberType
 
-__all__ = ["Membership", "find_member", "has_type", "unknown_member"]
+__all__ = ["Membership", "find_member", "has_type", "is_id", "member_of", "unknown_member"]
 
 NOBODY = MemberId(0)
+_ID = re.compile("[0-9a-f]{4,32}")
 AGAIN_S = 0.25
 """Between two attempts while no leader is known, or while the leader is not ready yet."""
 PROGRESS_S = 3.0
@@ -50,11 +53,34 @@ LADDER = (MemberType.RESERVE, MemberType.PASSIVE, MemberType.ACTIVE)
 
 
 def find_member(view: ClusterView, name: str) -> MemberView:
-    """The member with this address. UnknownMemberError names those that there are."""
-    for one in view.members:
-        if one.address == name:
-            return one
+    """The member with this address, or with an id that begins so. UnknownMemberError names those
+    that there are; ConfigurationError when several are meant."""
+    matches = [one for one in view.members if one.address == name]
+    if is_id(name):
+        matches = [one for one in view.members if f"{one.member:032x}".startswith(name.lower())]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        rows = [
+            f"{one.member:032x}: {one.type}, {'reachable' if one.is_reachable else 'unreachable'}"
+            for one in matches
+        ]
+        raise ConfigurationError(
+            f"{len(matches)} members are meant by {name}",
+            state="\n".join(rows),
+            hint="name one by its id, or by the beginning of its id",
+        )
     raise unknown_member(name, [one.address for one in view.members], view.cluster)
+
+
+def is_id(name: str) -> bool:
+    """Whether this is no address, and may be the id of a member or the beginning of one."""
+    return _ID.fullmatch(name.lower()) is not None
+
+
+def member_of(view: ClusterView, member: MemberId) -> MemberView | None:
+    """The member with this id."""
+    return next((one for one in view.members if one.member == member), None)
 
 
 def unknown_member(name: str, addresses: Sequence[str], cluster_name: str) -> UnknownMemberError:
@@ -174,7 +200,7 @@ class Membership:
             return view
         self._wait_for(f"waiting for {address} to catch up with the log")
         change = self._change_newcomer(ChangeKind.PROMOTE, member, type, view.entry)
-        return await self._with_progress(find_member(view, address), change)
+        return await self._with_progress(member, change)
 
     async def _change_newcomer(
         self,
@@ -204,7 +230,7 @@ class Membership:
         goal = self._step(member, type, +1)
         if member.type is MemberType.RESERVE and goal is MemberType.ACTIVE:
             view = await self.promote(member, MemberType.PASSIVE, base)
-            member, base = find_member(view, member.address), view.entry
+            member, base = member_of(view, member.member) or member, view.entry
         if member.type is not goal:
             self._wait_for(
                 f"waiting for {member.address} to catch up with the log"
@@ -212,10 +238,10 @@ class Membership:
                 else f"waiting for the cluster to make {member.address} {goal}"
             )
         change = self._change(ChangeKind.PROMOTE, member.member, goal, base)
-        return await self._with_progress(member, change)
+        return await self._with_progress(member.member, change)
 
     async def _with_progress(
-        self, member: MemberView, change: Coroutine[Any, Any, ClusterView]
+        self, member: MemberId, change: Coroutine[Any, Any, ClusterView]
     ) -> ClusterView:
         """The answer of `change`; meanwhile how far `member` is, now and then."""
         working = asyncio.ensure_future(change)
@@ -227,9 +253,9 @@ class Membership:
         finally:
             working.cancel()
 
-    def _say_progress(self, member: MemberView, view: ClusterView) -> None:
+    def _say_progress(self, member: MemberId, view: ClusterView) -> None:
         for one in view.members:
-            if one.member == member.member and one.match_index:
+            if one.member == member and one.match_index:
                 self._wait_for(
                     f"waiting for {one.address} to catch up with the log: it has entry"
                     f" {one.match_index:,} of {view.last_index:,}"

@@ -32,6 +32,7 @@ from copycat.protocol.client import (
     Refusal,
     ServerMessage,
 )
+from copycat.protocol.member_record import member_name
 from copycat.protocol.results import refusal_error
 from copycat.types import ChangeRefusal, MemberType
 
@@ -100,11 +101,14 @@ def _state(answer: ChangeRefused) -> str:
 
 def _name(one: MemberView, answer: ChangeRefused) -> str:
     notes = []
-    if one.address == answer.leader:
+    addresses = [each.address for each in answer.members]
+    name = member_name(one.member, one.address, addresses)
+    is_sure = one.is_reachable or addresses.count(one.address) == 1
+    if one.address == answer.leader and is_sure:
         notes.append("leader")
-    if one.address in answer.missing:
+    if one.address in answer.missing and not (one.is_reachable and name != one.address):
         notes.append("missing")
-    return f"{one.address} ({', '.join(notes)})" if notes else one.address
+    return f"{name} ({', '.join(notes)})" if notes else name
 
 
 def failure_error(failure: Failure) -> CopycatError:

@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from copycat.types import EntryId, MemberId, MemberType
 
-__all__ = ["ConfigurationRecord", "MemberRecord"]
+__all__ = ["ConfigurationRecord", "MemberRecord", "member_name"]
+
+ID_DIGITS = 8
+"""So much of an id is shown beside an address that two members have."""
 
 _STATEFUL: Final = frozenset({MemberType.ACTIVE, MemberType.PASSIVE})
 
@@ -43,3 +47,14 @@ class ConfigurationRecord(NamedTuple):
     cluster_incarnation: int
     """128 bits that say which cluster this is (C41); 0 with the founders' configuration."""
     members: tuple[MemberRecord, ...]
+
+
+def member_name(member: MemberId, address: str, addresses: Iterable[str]) -> str:
+    """How a message names a member: by its address, and by the beginning of its id too where
+    `addresses`, those of all members, have that address twice: as that of a member whose disk was
+    lost, and of the one that has taken its place."""
+    number = f"{member:032x}"
+    if not address:
+        return number
+    is_shared = sum(each == address for each in addresses) > 1
+    return f"{address} (id {number[:ID_DIGITS]})" if is_shared else address

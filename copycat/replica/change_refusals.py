@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from copycat.protocol.member_record import member_name
 from copycat.raft.changes import ConfigurationChange
 from copycat.raft.configuration import Configuration
 from copycat.raft.effects import ChangeFinished
@@ -84,7 +85,8 @@ def _goal(change: ConfigurationChange, name: str) -> str:
 
 def _name(configuration: Configuration, member: MemberId) -> str:
     record = configuration.record(member)
-    return f"{member:032x}" if record is None or not record.address else record.address
+    addresses = [each.address for each in configuration.members]
+    return member_name(member, "" if record is None else record.address, addresses)
 
 
 def _addresses(configuration: Configuration) -> str:

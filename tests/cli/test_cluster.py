@@ -26,7 +26,7 @@ from copycat.errors import (
     TransferFirstError,
     UnknownMemberError,
 )
-from copycat.protocol.client import ChangeRequest, TransferRequest
+from copycat.protocol.client import ChangeRequest, MemberView, TransferRequest
 from copycat.types import ChangeKind, EntryId, MemberId, MemberType
 from tests.cli.fake_cluster import FakeCluster
 
@@ -280,6 +280,45 @@ def test_a_change_waits_until_another_one_is_made(capsys: pytest.CaptureFixture[
     assert err.count("refused: IN_FLIGHT") == 1
     cluster.busy = 1
     assert isinstance(refused(cluster, "demote", "b:1"), ChangeInProgressError)
+
+
+OLD, NEW = MemberId(0x1111 << 112), MemberId(0x2222 << 112)
+
+
+def replaced() -> FakeCluster:
+    """The disk of a voter was lost, and a new member has joined at its address."""
+    cluster = three()
+    cluster.members |= {
+        "old": MemberView(OLD, MemberType.ACTIVE, "g:1", is_reachable=False),
+        "g:1": MemberView(NEW, MemberType.PASSIVE, "g:1"),
+    }
+    cluster.cut_off.add("old")
+    return cluster
+
+
+def test_of_two_members_at_one_address_the_id_says_which(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cluster = replaced()
+    error = refused(cluster, "remove", "g:1")
+    assert error.message == "2 members are meant by g:1"
+    assert error.state == f"{OLD:032x}: active, reachable\n{NEW:032x}: passive, reachable"
+    assert error.hint == "name one by its id, or by the beginning of its id"
+    assert changes(cluster) == []
+    assert run(cluster, "promote", f"{NEW:032x}"[:8], members=("a:1",)) == 0
+    assert changes(cluster) == [(ChangeKind.PROMOTE, NEW, MemberType.ACTIVE)]
+    assert capsys.readouterr().out == "g:1 (id 22220000) is active\n"
+
+
+def test_status_tells_two_members_at_one_address_apart(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(replaced(), "status") == 0
+    rows = [row for row in capsys.readouterr().out.splitlines() if row.startswith("g:1")]
+    (old, new) = rows
+    assert old.startswith("g:1 (id 11110000)  active   unreachable")
+    assert old.endswith(f"member {NEW:032x} answers there")
+    assert new.startswith("g:1 (id 22220000)  passive  passive")
 
 
 def test_how_long_there_was_no_leader_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,3 +98,26 @@ def test_an_error_shows_the_members_of_now() -> None:
     assert error.message.endswith("for a majority (missing: b:1); demote b:1 first")
     assert error.missing == ("b:1",)
     assert error.render().splitlines()[1] == ("  active a:1 (leader) b:1 (missing) · passive c:1")
+
+
+def test_two_members_at_one_address_are_told_apart() -> None:
+    """The disk of B was lost, and C has taken its place."""
+    there = [
+        MemberRecord(A, MemberType.ACTIVE, "a:1"),
+        MemberRecord(B, MemberType.ACTIVE, "b:1"),
+        MemberRecord(C, MemberType.PASSIVE, "b:1", 40),
+    ]
+    now = Configuration.from_members(there, EntryId(3, 40))
+    effect = ChangeFinished(7, now, ChangeRefusal.NO_MAJORITY, (B,), B)
+    text = refusal_text(effect, PROMOTE, "a:1", "")
+    assert text.startswith("if b:1 (id 00000000) becomes active, too few voters")
+    assert text.endswith("(missing: b:1 (id 00000000)); demote b:1 (id 00000000) first")
+    views = [
+        MemberView(each.member, each.type, each.address, is_reachable=each.member != B)
+        for each in there
+    ]
+    refused = ChangeRefused(
+        0, ChangeRefusal.NO_MAJORITY, now.entry, "a:1", text, ("b:1",), tuple(views)
+    )
+    state = "active a:1 (leader) b:1 (id 00000000) (missing) · passive b:1 (id 00000000)"
+    assert change_error(refused).state == state

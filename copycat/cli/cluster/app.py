@@ -8,9 +8,15 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Literal, NamedTuple, Protocol
 
-from copycat.cli.cluster.page import ChangedMember, MemberLine, change_lines, status_lines
+from copycat.cli.cluster.page import (
+    ChangedMember,
+    MemberLine,
+    change_lines,
+    name_in,
+    status_lines,
+)
 from copycat.client.cluster_connection import ClusterConnection
-from copycat.client.membership import Membership, find_member, has_type
+from copycat.client.membership import Membership, find_member, has_type, is_id, member_of
 from copycat.config import Address, plaintext_problems
 from copycat.errors import ConfigurationError, CopycatError
 from copycat.protocol.client import ClusterRequest, ClusterView, MemberView
@@ -77,12 +83,15 @@ def _say(text: str) -> None:
 def _places(options: ClusterOptions) -> tuple[str, ...]:
     """The addresses to ask. ConfigurationError when there is none, or one cannot be used."""
     named = options.members or _members_of_environment() or options.addresses
-    if not named:
+    if not named or all(map(is_id, named)):
         raise ConfigurationError(
             "no member is given to ask",
             hint="give --member HOST:PORT, or set COPYCAT_MEMBERS=HOST:PORT,HOST:PORT",
         )
-    addresses = [Address.parse(name) for name in (*named, *options.addresses)]
+    given = [name for name in options.addresses if not is_id(name)]
+    if named is options.addresses:
+        named = tuple(given)
+    addresses = [Address.parse(name) for name in (*named, *given)]
     if not options.insecure:
         problems = plaintext_problems(
             "to ask", dict.fromkeys(addresses), "use a loopback address, or give --insecure"
@@ -107,28 +116,34 @@ async def _change_all(
     changed: list[ChangedMember] = []
     goal = None if options.goal is None else MemberType(options.goal)
     for name in options.addresses:
-        address = str(Address.parse(name))
         view = await membership.view_of_leader()
-        before = _type_in(view, address)
         if verb == "add":
-            after = await _add(cluster, membership, address, goal or MemberType.ACTIVE, view)
+            address = shown = str(Address.parse(name))
+            member = await _waiting_server(cluster, address, view)
+            added = goal or MemberType.ACTIVE
+            after = await _add(membership, member, address, added, view)
         else:
-            after = await _change(membership, verb, find_member(view, address), goal, view.entry)
-        now = _type_in(after, address)
-        changed.append(ChangedMember(address, now, after, now is before))
+            one = find_member(view, _name(name))
+            member, shown = one.member, name_in(view, one)
+            after = await _change(membership, verb, one, goal, view.entry)
+        before, now = _type_in(view, member), _type_in(after, member)
+        changed.append(ChangedMember(shown, now, after, now is before))
     return changed
 
 
+def _name(name: str) -> str:
+    return name if is_id(name) else str(Address.parse(name))
+
+
 async def _add(
-    cluster: ClusterAsker,
     membership: Membership,
+    member: MemberId,
     address: str,
     goal: MemberType,
     view: ClusterView,
 ) -> ClusterView:
     """The cluster with the server at `address`. Nothing is asked if it is a member of this type
     already, or of one that has more."""
-    member = await _waiting_server(cluster, address, view)
     for one in view.members:
         if one.member == member and one.address == address and has_type(one, goal):
             return view
@@ -166,9 +181,9 @@ async def _waiting_server(cluster: ClusterAsker, address: str, view: ClusterView
     return there.member
 
 
-def _type_in(view: ClusterView, address: str) -> MemberType:
-    types = [one.type for one in view.members if one.address == address]
-    return types[0] if types else MemberType.INACTIVE
+def _type_in(view: ClusterView, member: MemberId) -> MemberType:
+    one = member_of(view, member)
+    return MemberType.INACTIVE if one is None else one.type
 
 
 async def _transfer(membership: Membership, options: ClusterOptions) -> int:
@@ -177,7 +192,7 @@ async def _transfer(membership: Membership, options: ClusterOptions) -> int:
     view = await membership.view_of_leader()
     to = MemberId(0)
     if options.addresses:
-        to = find_member(view, str(Address.parse(options.addresses[0]))).member
+        to = find_member(view, _name(options.addresses[0])).member
     before = _address_of(view, view.leader)
     if to and to == view.leader:
         after = view
@@ -209,6 +224,9 @@ async def _status(cluster: ClusterAsker, membership: Membership, options: Cluste
 async def _line(cluster: ClusterAsker, member: MemberView) -> MemberLine:
     """What the member at this address says of itself, or why it says nothing."""
     try:
-        return MemberLine(member, await cluster.ask_at(member.address), "")
+        here = await cluster.ask_at(member.address)
+        if here.member != member.member:
+            return MemberLine(member, None, f"member {here.member:032x} answers there")
+        return MemberLine(member, here, "")
     except (OSError, CopycatError) as error:
         return MemberLine(member, None, str(error) or type(error).__name__)

@@ -59,7 +59,8 @@ def cluster() -> None:
     """Show the members of a running cluster, and change them.
 
     Any member can be asked: it passes the request on to the leader. What a command waits for is
-    printed to stderr.
+    printed to stderr. Where an ADDRESS is that of two members, give the id of one, or the
+    beginning of the id: `status` shows it.
     """
 
 

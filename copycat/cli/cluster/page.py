@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from copycat.cli.formatting import table
 from copycat.protocol.client import ClusterView, MemberView
+from copycat.protocol.member_record import member_name
 from copycat.types import MemberId, MemberType, ServerState
 
-__all__ = ["ChangedMember", "MemberLine", "change_lines", "status_lines"]
+__all__ = ["ChangedMember", "MemberLine", "change_lines", "name_in", "status_lines"]
 
 SCHEMA = 1
 _ORDER = [MemberType.ACTIVE, MemberType.PASSIVE, MemberType.RESERVE]
@@ -92,6 +93,11 @@ def status_lines(view: ClusterView, lines: Sequence[MemberLine], *, as_json: boo
     return [*table(_HEAD, rows), _summary(view, ordered)]
 
 
+def name_in(view: ClusterView, member: MemberView) -> str:
+    """How this member is named beside the others."""
+    return member_name(member.member, member.address, [each.address for each in view.members])
+
+
 def _key(line: MemberLine) -> tuple[int, str]:
     return _ORDER.index(line.member.type), line.member.address
 
@@ -143,12 +149,13 @@ def _row(view: ClusterView, line: MemberLine) -> tuple[str, ...]:
     lag = "–" if (known := _lag(view, line)) is None else str(known)
     if here is None:
         unknown = "–", "–", "–", "–"
-        return (member.address, kind, "unreachable", *unknown, lag, "–", line.reason)
+        name = name_in(view, member)
+        return (name, kind, "unreachable", *unknown, lag, "–", line.reason)
     indexes = here.last_index, here.commit_index, here.last_applied
     has_log = member.type is not MemberType.RESERVE
     role = _role(view, line)
     return (
-        member.address,
+        name_in(view, member),
         kind,
         role if _is_linked(view, line) else f"{role} (no link)",
         str(here.term),
