@@ -17,7 +17,7 @@ from copycat.config import choice
 from copycat.errors import NoLeaderError, NotLeaderError, OperationTimeout, UnknownMemberError
 from copycat.listeners import Listener
 from copycat.protocol.client import ClusterRequest, ClusterView, MemberView
-from copycat.protocol.member_record import MemberRecord
+from copycat.protocol.member_record import MemberRecord, member_name
 from copycat.raft.effects import TransferFailure
 from copycat.replica.leadership_transfer import TransferOutcome
 from copycat.replica.status import Status
@@ -100,11 +100,16 @@ class Cluster:
     @property
     def members(self) -> Mapping[str, Member]:
         """All members by address, in the order of the addresses: those of the newest committed
-        configuration that this server knows."""
+        configuration that this server knows. Where two have one address, the beginning of the id
+        follows in the key, as in `copycat cluster status`."""
         status = self._status()
         entry, members = status.configuration.entry, status.configuration.members
-        by_address = {one.address: self._member(one, entry, status) for one in members}
-        return MappingProxyType(dict(sorted(by_address.items())))
+        addresses = [one.address for one in members]
+        by_name = {
+            member_name(one.member, one.address, addresses): self._member(one, entry, status)
+            for one in members
+        }
+        return MappingProxyType(dict(sorted(by_name.items())))
 
     # --- changes ------------------------------------------------------------------------------
 

@@ -57,7 +57,7 @@ class Member:
 
     @property
     def name(self) -> str:
-        """The address as text, which is the key in `Cluster.members`."""
+        """The address as text: the key in `Cluster.members`, unless two members have it."""
         return self._record.address
 
     @property

@@ -277,6 +277,26 @@ def test_elections_and_links_are_heard_by_members_without_a_vote(tmp_path: Path)
     growing(tmp_path, test)
 
 
+def test_two_members_at_one_address_are_two_members(tmp_path: Path) -> None:
+    """The disk of the first one was lost; the second one has taken its place."""
+
+    async def test(cluster: Growing) -> None:
+        a = await cluster.bootstrap()
+        b = await cluster.join("b", type="passive")
+        lost = b.cluster.member.id
+        await b.shutdown()
+        again = await cluster.new("b-again", str(b.address))
+        await again.join(str(a.address), type="passive")
+        names = [name for name in a.cluster.members if name.startswith(str(b.address))]
+        ids = {lost, again.cluster.member.id}
+        assert set(names) == {f"{b.address} (id {f'{one:032x}'[:8]})" for one in ids}
+        (name,) = [one for one in names if f"{lost:032x}"[:8] in one]
+        await a.cluster.members[name].remove()
+        assert str(b.address) in a.cluster.members
+
+    growing(tmp_path, test)
+
+
 def test_a_member_of_another_cluster_says_that_it_does_not_join(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
