@@ -64,7 +64,7 @@ class Member(Node):
         self.member = member_id(CLUSTER, address) if member is None else member
         self.env = FaultEnv(5)
         self._first = first
-        self._level = level
+        self.level = level
         self._durability = durability
         self._incarnation = (int.from_bytes(address.encode(), "big") << 20) + salt
         self._has_raised = True  # a member may stop: the test looks at `stopped`
@@ -83,7 +83,7 @@ class Member(Node):
             incarnation_source=lambda: self._incarnation,
             max_segment_size=16384,
             max_entries_per_segment=8,
-            level=self._level,
+            level=self.level,
             durability=self._durability,
             first=self._first,
             snapshots=lambda: SnapshotStore(self.env, f"{PATH}/snapshots"),

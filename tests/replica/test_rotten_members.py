@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from copycat.errors import CorruptLogError
+from copycat.errors import CorruptLogError, DiskFullError
 from copycat.member.configuration_file import CONFIGURATION_FILES
 from copycat.types import ChangeKind, MemberType
 from tests.replica.clusters import PATH, Cluster, Member
@@ -114,3 +114,35 @@ def test_a_wiped_member_without_its_file_does_not_start() -> None:
     rotten(founder)
     with pytest.raises(CorruptLogError, match="in this directory says who the members are now"):
         founder.start()
+
+
+@pytest.mark.slow
+def test_f12_a_disk_that_is_full_while_the_list_is_written_stops_the_member() -> None:
+    """It has acknowledged nothing of it, and goes on when there is room."""
+    paths = {full_disk(nth) for nth in range(1, 6)}
+    assert {f"{PATH}/{name}.new" for name in CONFIGURATION_FILES} <= paths
+
+
+def full_disk(nth: int) -> str:
+    """The file that the member could not create; empty if that was no reason to stop."""
+    cluster = cluster_of_three()
+    newcomer = cluster.newcomer(D)
+    cluster.run(3)
+    member = next(each for each in cluster.members[:3] if each is not cluster.leader)
+    answers = cluster.ask(ChangeKind.ADD, newcomer, MemberType.PASSIVE)
+    member.env.fail("create", nth, "ENOSPC")
+    cluster.run(10)
+    assert answers, "the others are a majority"
+    entry = cluster.leader.configuration.entry
+    error = member.replica.stopped
+    if error is None:
+        return ""
+    assert isinstance(error, DiskFullError)
+    assert cluster.leader.replica.raft.match_index(member.member) < entry.index
+    cluster.restart(member, cleanly=False)
+    member.now_ms = cluster.leader.now_ms
+    cluster.run(20)
+    assert member.replica.stopped is None
+    assert member.stored.records[-1].entry == entry
+    assert cluster.leader.replica.raft.match_index(member.member) >= entry.index
+    return error.path

@@ -9,7 +9,7 @@ import pytest
 from copycat.member.directory import MemberDirectory
 from copycat.storage import FaultEnv
 from copycat.storage.snapshot_store import SnapshotStore
-from copycat.types import ChangeKind, MemberType
+from copycat.types import ChangeKind, MemberType, StorageLevel
 from tests.replica.clusters import PATH, Cluster, Member
 from tests.replica.harness import CLUSTER
 
@@ -24,6 +24,7 @@ class Watched(Cluster):
     then: FaultEnv | None = None
     match_index = 0
     checks = 0
+    losses = 0
 
     def _deliver(self) -> None:
         if self.then is not None and self.watched is not None:
@@ -45,15 +46,18 @@ class Watched(Cluster):
             env = then.clone()
             kill(env)
             env.stop_after(1 << 62)
-            assert last_index(env, member) >= match_index
+            index, is_lost = restarted(env, member)
+            assert is_lost or index >= match_index
+            self.losses += is_lost
 
 
 def power_cut(env: FaultEnv) -> None:
     env.crash(3)
 
 
-def last_index(env: FaultEnv, member: Member) -> int:
-    """Of the log, or of the snapshot that it continues, after a new start on this disk."""
+def restarted(env: FaultEnv, member: Member) -> tuple[int, bool]:
+    """After a new start on this disk: the last index of the log, or of the snapshot that it
+    continues; and whether the member knows that it may lack what it acknowledged."""
     directory = MemberDirectory.open(
         env,
         PATH,
@@ -64,20 +68,23 @@ def last_index(env: FaultEnv, member: Member) -> int:
         incarnation_source=lambda: 1,
         max_segment_size=16384,
         max_entries_per_segment=8,
+        level=member.level,
         snapshots=lambda: SnapshotStore(env, f"{PATH}/snapshots"),
     )
     index = directory.log.last_index
     assert directory.snapshots is not None
     newest = directory.snapshots.look()
-    directory.close()
-    return max(index, 0 if newest is None else newest[0].entry.index)
+    directory.close(lost=directory.lost)
+    return max(index, 0 if newest is None else newest[0].entry.index), directory.lost
 
 
+@pytest.mark.parametrize("level", [StorageLevel.DISK, StorageLevel.MEMORY])
 @pytest.mark.parametrize("goal", [MemberType.PASSIVE, MemberType.ACTIVE])
 def test_c33_what_a_reserve_acknowledges_once_it_is_back_survives_a_crash(
-    goal: MemberType,
+    goal: MemberType, level: StorageLevel
 ) -> None:
-    cluster = Watched(3)
+    """Or the member knows that it may lack it: a log in memory is lost with its process."""
+    cluster = Watched(3, level=level)
     cluster.elect()
     member = cluster.watched = cluster.add(D)
     cluster.append(2)
@@ -85,22 +92,23 @@ def test_c33_what_a_reserve_acknowledges_once_it_is_back_survives_a_crash(
     cluster.run(10)
     assert member.was_wiped
     assert member.directory.log.last_index == 0
-    cluster.checks = 0
+    cluster.checks = cluster.losses = 0
     cluster.change(ChangeKind.PROMOTE, member, goal)
     cluster.append(3)
     cluster.run(10)
     assert member.types[D] == goal.value
     assert cluster.checks > 3
+    assert (cluster.losses > 0) == (level is StorageLevel.MEMORY)
     assert member.directory.log.last_index == cluster.leader.directory.log.last_index
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("operations", range(0, 150, 3))
-def test_c33_a_power_cut_anywhere_between_the_notice_and_the_first_acknowledgements(
+def test_c33_a_crash_anywhere_between_the_notice_and_the_first_acknowledgements(
     operations: int,
 ) -> None:
-    """The member becomes a reserve, and a voter again; the power fails after so many operations of
-    its disk. It comes back with all that was counted, or as the reserve that it is."""
+    """The member becomes a reserve, and comes back; it is killed, or the power fails, after so
+    many operations of its disk. It has all that was counted, or is the reserve that it is."""
     cluster = Watched(3)
     cluster.elect()
     member = cluster.watched = cluster.add(D)
@@ -115,7 +123,12 @@ def test_c33_a_power_cut_anywhere_between_the_notice_and_the_first_acknowledgeme
     assert record is not None
     match_index = leader.match_index(member.member) if record.is_stateful else 0
     cluster.cut(member)
-    member.crash(operations)
+    if operations % 2:
+        member.env.crash_process()
+        member.env.stop_after(1 << 62)
+        member.start()
+    else:
+        member.crash(operations)
     member.now_ms = cluster.leader.now_ms
     assert member.directory.log.last_index >= match_index
     assert not member.stored.is_wiped
