@@ -51,7 +51,7 @@ def on_change_requested(raft: State, token: int, change: ConfigurationChange) ->
     if raft.commit_index < leader_state.noop_index:
         _refuse(raft, token, ChangeRefusal.NO_OWN_TERM_COMMIT)
     elif goal_holds(change, committed):
-        raft.effects.append(ChangeFinished(token, raft.known_configuration))
+        raft.effects.append(ChangeFinished(token, committed))
     elif raft.configuration.entry != committed.entry:
         _join_change_in_flight(raft, leader_state, token, change)
     elif change.type is MemberType.ACTIVE and change.member in leader_state.changes.promotions:
@@ -151,8 +151,17 @@ def _refuse(
     """Answer with the reason, and with the present configuration."""
     demote_first = _to_demote_first(raft, missing) if missing else NOBODY
     raft.effects.append(
-        ChangeFinished(token, raft.known_configuration, refusal, missing, demote_first)
+        ChangeFinished(token, _present_configuration(raft), refusal, missing, demote_first)
     )
+
+
+def _present_configuration(raft: State) -> Configuration:
+    """The newest that is known to be committed. A leader that has committed an entry of its own
+    term has it in its log: one that its directory knows besides was lost with every log."""
+    leader_state = raft.leader_state
+    if leader_state is None or raft.commit_index < leader_state.noop_index:
+        return raft.known_configuration
+    return raft.committed_configuration
 
 
 def _next_entry(raft: State) -> EntryId:

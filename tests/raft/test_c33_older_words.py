@@ -8,12 +8,13 @@ import pytest
 
 from copycat.protocol.member_record import ConfigurationRecord
 from copycat.protocol.peer import AppendEntries, AppendReply, ConfigurationNotice
+from copycat.raft.changes import ConfigurationChange
 from copycat.raft.configuration import Configuration, MemberRecord
 from copycat.raft.core import Raft
-from copycat.raft.effects import Replicate, Send, Wipe
-from copycat.raft.events import GapsKnown, Synced, Tick
+from copycat.raft.effects import ChangeFinished, Replicate, Send, Wipe
+from copycat.raft.events import ChangeRequested, GapsKnown, Reachable, Saved, Synced, Tick
 from copycat.raft.initial_state import InitialState
-from copycat.types import NO_ENTRY, EntryId, MemberId, MemberType, TermRun
+from copycat.types import NO_ENTRY, ChangeRefusal, EntryId, MemberId, MemberType, TermRun
 from tests.raft.helpers import OPTIONS, append, elect, of, receive, sends
 
 A, B, C, D = map(MemberId, (1, 2, 3, 4))
@@ -154,6 +155,24 @@ def test_c33_who_shall_delete_its_log_acknowledges_nothing() -> None:
     assert wiped.configuration == C_RESERVE
     assert sends(raft.step(Synced(raft.sync_ticket))) == []
     assert sends(receive(raft, A, append(1, 2, (1, 16), []))) == []
+
+
+def test_c36_a_lost_configuration_is_not_the_present_one() -> None:
+    """An operator accepted its loss, or all logs were in memory. Whoever asks for a change by the
+    answer to the first request is not refused for ever."""
+    raft = started(A, Configuration.of(A), (), named(90, a=ACTIVE, b=PASSIVE), 30)
+    raft.step(Tick(2 * OPTIONS.election_timeout_ms))
+    raft.step(Saved(raft.save_ticket))
+    raft.step(Synced(raft.sync_ticket))
+    assert raft.known_configuration.entry == EntryId(1, 90)
+    raft.step(Reachable(B, fresh=False))
+    for base in (EntryId(1, 90), NO_ENTRY):
+        change = ConfigurationChange.add(MemberRecord(B, RESERVE), base)
+        effects = raft.step(ChangeRequested(1, change))
+        effects += raft.step(Synced(raft.sync_ticket))
+        [answer] = of(effects, ChangeFinished)
+        assert answer.refusal == (ChangeRefusal.STALE_BASE if base != NO_ENTRY else None)
+        assert answer.refusal is None or answer.configuration.entry == NO_ENTRY
 
 
 # ---- the leader ---------------------------------------------------------------------------------
