@@ -214,6 +214,15 @@ def _configuration_damage(env: Env, path: str, *, has_log: bool) -> list[Damage]
     return [one._replace(row="F7") for one in bad + missing]
 
 
+def _is_to_be_deleted(env: Env, path: str) -> bool:
+    """Whether the next start deletes log and snapshots, or what an earlier one left of them."""
+    from copycat.member.configuration_file import ConfigurationFile  # noqa: PLC0415 - msgspec
+
+    with suppress(StorageError, VersionMismatchError):
+        return ConfigurationFile(env, path).read().is_wiped
+    return False
+
+
 def _has_joined(env: Env, path: str) -> bool:
     """Whether the identity says that the list of members was stored once."""
     from copycat.member.identity import read_identity  # noqa: PLC0415 - msgspec
@@ -350,7 +359,8 @@ def verify(
     Segments, marks, index files and the manifest; in a member's directory both copies of hard
     state and identity, and the snapshots: what would keep it from starting is damage.
     FileNotFoundError when there is no log. DiskError when a file cannot be read for a reason
-    that says nothing of its bytes: it may not be read, or no descriptor is left.
+    that says nothing of its bytes: it may not be read, or no descriptor is left. What is wrong
+    with a log that the next start deletes, since its member is a reserve, is no damage.
     """
     disk, named = env or Env(), path_text(path)
     directory = log_directory(disk, named)
@@ -378,6 +388,8 @@ def verify(
     damage += [one.damage for one in snapshots if one.damage is not None]
     out_of_reach = reach_damage(disk, named, first_index, snapshots)
     damage += [out_of_reach] if out_of_reach is not None else []
+    if _is_to_be_deleted(disk, named):
+        damage = [one for one in damage if one.row in {"F5", "F6", "F7"}]
     return VerifyReport(
         path=named,
         segments=len(checks),

@@ -10,6 +10,7 @@ import pytest
 from copycat.member.configuration_file import (
     CONFIGURATION_FILES,
     NOTHING_STORED,
+    ConfigurationFile,
     StoredConfigurations,
 )
 from copycat.member.directory import MemberDirectory
@@ -133,6 +134,29 @@ def test_verify_reads_the_list_of_members(tmp_path: Path, *, has_log: bool) -> N
     assert expected in result.stderr
     write_deleted_log(Env(), str(home), EntryId(1, 2))
     assert "do not start this member" in run("verify", "m").stderr
+
+
+def test_a_log_that_is_being_deleted_is_not_damaged(tmp_path: Path) -> None:
+    """A start that deletes the log of a reserve was cut short."""
+    home = tmp_path / "m"
+    directory = MemberDirectory.open(
+        Env(),
+        str(home),
+        cluster_name="orders",
+        address="b:2",
+        members=(),
+        member=MemberId(8),
+        incarnation_source=lambda: 5,
+        first=StoredConfigurations((CONFIGURATION,)),
+    )
+    append(directory.native, 1, 0, one(EntryKind.NOOP))
+    directory.close()
+    (home / "log" / "manifest").unlink()
+    assert "F3" in run("verify", "m").stderr
+    file = ConfigurationFile(Env(), str(home))
+    file.write(StoredConfigurations((CONFIGURATION,), is_wiped=True))
+    assert run("verify", "m").exit_code == 0
+    assert "its next start deletes the log" in run("stat", "m").stdout
 
 
 def flip(path: Path) -> None:

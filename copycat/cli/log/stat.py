@@ -124,6 +124,8 @@ def _lines(directory: str, report: VerifyReport, member: _Member) -> Iterator[st
     for record in member.configurations.records[-1:]:
         where = f"of entry {record.entry.index:,}, term {record.entry.term}"
         yield f"members     {configuration_text(record)}; {where}"
+    if member.configurations.is_wiped:
+        yield "            this member is a reserve, or none: its next start deletes the log"
     if member.hard_state is not None:
         vote = member.hard_state.voted_for
         vote_text = f"voted for {vote:032x}" if vote else "no vote"
