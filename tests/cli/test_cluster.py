@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -358,10 +359,13 @@ def test_a_step_in_the_wrong_direction_is_not_asked() -> None:
 def test_without_a_leader_it_waits_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     cluster = three()
     cluster.leader = ""
-    error = refused(cluster, "promote", "d:1", timeout=0.3)
+    begun = time.monotonic()
+    error = refused(cluster, "promote", "d:1", timeout=0.6)
     assert isinstance(error, NoLeaderError)
     assert exit_code_of(error) == 3
-    assert "no leader has been known" in capsys.readouterr().err
+    assert "no leader has been known" in error.message
+    assert "waiting for a leader" in capsys.readouterr().err
+    assert time.monotonic() - begun < 1.2, "it waits once, and not for each request"
 
 
 def test_nobody_waits_where_a_server_is_to_be_added() -> None:

@@ -69,7 +69,7 @@ async def run_with(cluster: ClusterAsker, verb: Verb, options: ClusterOptions) -
     if verb == "status":
         return await _status(cluster, membership, options)
     if verb == "transfer":
-        return await _transfer(membership, options)
+        return await _transfer(cluster, membership, options)
     changed = await _change_all(cluster, membership, verb, options)
     for line in change_lines(changed, as_json=options.as_json):
         print(line)
@@ -117,6 +117,8 @@ async def _change_all(
     goal = None if options.goal is None else MemberType(options.goal)
     for name in options.addresses:
         view = await membership.view_of_leader()
+        if not view.leader:  # it has waited for one: the cluster is asked once, and says why not
+            membership = Membership(cluster.ask, say=_say, patience=0.0)
         if verb == "add":
             address = shown = str(Address.parse(name))
             member = await _waiting_server(cluster, address, view)
@@ -186,10 +188,12 @@ def _type_in(view: ClusterView, member: MemberId) -> MemberType:
     return MemberType.INACTIVE if one is None else one.type
 
 
-async def _transfer(membership: Membership, options: ClusterOptions) -> int:
+async def _transfer(cluster: ClusterAsker, membership: Membership, options: ClusterOptions) -> int:
     if len(options.addresses) > 1:
         raise ConfigurationError("leadership is handed to one member: give one ADDRESS, or none")
     view = await membership.view_of_leader()
+    if not view.leader:
+        membership = Membership(cluster.ask, say=_say, patience=0.0)
     to = MemberId(0)
     if options.addresses:
         to = find_member(view, _name(options.addresses[0])).member
@@ -197,7 +201,8 @@ async def _transfer(membership: Membership, options: ClusterOptions) -> int:
     if to and to == view.leader:
         after = view
     else:
-        _say(f"waiting for another member to lead in place of {before}")
+        if before:
+            _say(f"waiting for another member to lead in place of {before}")
         after = await membership.transfer(to)
     leader = _address_of(after, after.leader)
     changed = [ChangedMember(leader, MemberType.ACTIVE, after)] if leader else []

@@ -41,7 +41,7 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
             default=30.0,
             show_default=True,
             type=click.FloatRange(0.1, 86400),
-            help="For how many seconds to try again while nobody leads, or another change is made.",
+            help="For how many seconds to try again while nobody leads or another change is made.",
         ),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
     ]
