@@ -383,6 +383,12 @@ class CopycatServer(Generic[S]):
         status, is_member = node.status(), self._is_member(node)
         if is_member and not is_new:
             self._warn_of_other_cluster(status, places)
+        if newcomer is not None and goal is MemberType.INACTIVE:
+            log.info(
+                "%s: it waits until somebody adds it (copycat cluster add %s)",
+                self.name,
+                options.address,
+            )
         connection.learn([one.address for one in status.configuration.members])
         if not is_member and goal is not MemberType.INACTIVE:
             view = await self._ask_to_be_added(connection, status.member, goal)

@@ -303,6 +303,13 @@ def _log_loss(address: str, level: StorageLevel) -> None:
 def _log_start(options: ServerOptions, storage: Storage, start: Start) -> None:
     if start.configuration is None:
         log.info("%s: member of %s, as its log says", options.name, options.cluster_name)
+    elif start.newcomer is not None:
+        log.info(
+            "%s: a new member for %s (%s)",
+            options.name,
+            options.cluster_name,
+            ", ".join(start.addresses),
+        )
     elif start.configuration.record(start.member) is None:
         log.info(
             "%s: no member of %s (%s): it waits until somebody adds it (copycat cluster add %s);"
