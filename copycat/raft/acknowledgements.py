@@ -61,22 +61,25 @@ class Acknowledgements:
         """This member stops leading: remember what each peer acknowledged to it.
 
         terms: the log of this member, which has not changed since it led. The result names what
-        was acknowledged by each peer to which a new link opened and with which nothing was
-        compared since. Such a peer may have come back with an older log, and what it said first
-        may be lost or late. From another member it may have heard of fewer entries, and with
-        those alone it would vote for a log that lacks the others (F8). So it is told what it
-        acknowledged; a peer that has the entry takes that for a late message.
+        each peer acknowledged that may lack it and not know that: a new link to the peer opened,
+        and nothing was compared since, for what the peer said first may be lost or late; or the
+        peer lacked it, and has not shown that the entries are back, for the report may be lost.
+        From another member such a peer may have heard of fewer entries, and with those alone it
+        would vote for a log that lacks the others (F8). So it is told what it acknowledged; a
+        peer that has the entry takes that for a late message.
         """
-        uncompared: dict[MemberId, EntryId] = {}
+        unaware: dict[MemberId, EntryId] = {}
         for peer, progress in leader_state.progress.items():
             if progress.match_index:
                 last = acknowledged_by(progress, terms, leader_state.term)
                 earlier = self.by_peer.get(peer, ())
                 greater = [each for each in earlier if each.entry > last.entry]
                 self.by_peer[peer] = (*greater[-MEMORIES_MAX:], last)
-                if progress.is_uncompared and not progress.has_regressed:
-                    uncompared[peer] = last.entry
-        return uncompared
+                if progress.is_uncompared or progress.has_regressed:
+                    unaware[peer] = last.entry
+                if progress.has_regressed:
+                    self.unconfirmed[peer] = last.entry
+        return unaware
 
     def follow_members(self, committed: Configuration) -> None:
         """Who has no log by the committed configuration, or was given a new one since, does not

@@ -548,8 +548,8 @@ class State:
         leader_state = self.leader_state
         if leader_state is not None:
             self.leader_state = None  # reads and proposals under way are not answered any more
-            uncompared = self.acknowledgements.remember(leader_state, self.terms)
-            for peer, acknowledged in uncompared.items():
+            unaware = self.acknowledgements.remember(leader_state, self.terms)
+            for peer, acknowledged in unaware.items():
                 self.send(peer, LogRegressed(self.current_term, acknowledged))
             self.effects += leader_state.changes.end(self.known_configuration)
             self.peers = self.other_members()

@@ -178,3 +178,20 @@ def test_a_leader_that_steps_down_tells_whom_it_has_not_compared(is_compared: bo
     receive(raft, C, RequestVote(9, EntryId(2, 9), True))
     reported = [each for each in sends(complete_io(raft)) if isinstance(each[1], LogRegressed)]
     assert reported == ([] if is_compared else [(B, LogRegressed(9, EntryId(2, 4)))])
+
+
+@pytest.mark.parametrize("is_back", [True, False])
+def test_a_leader_that_steps_down_tells_once_more_who_lacks_entries(is_back: bool) -> None:
+    """Seed 328678245082: the report to 2 was lost. 2 had heard of fewer entries from another
+    member, raised its term for that, and so ended the term of the leader that counted more."""
+    raft = leader_of_five()
+    receive(raft, B, LogPosition(2, EntryId(1, 3)))
+    raft.step(Tick(20))
+    if is_back:
+        receive(raft, B, reply(raft, B, 4))
+    receive(raft, C, RequestVote(9, EntryId(2, 9), True))
+    reports = [(B, LogRegressed(9, EntryId(2, 4)))]
+    reported = [each for each in sends(complete_io(raft)) if isinstance(each[1], LogRegressed)]
+    assert reported == ([] if is_back else reports)
+    if not is_back:
+        assert sends(raft.step(Reachable(B, fresh=False))) == reports
