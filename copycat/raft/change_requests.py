@@ -15,6 +15,7 @@ from copycat.raft.changes import (
     ConfigurationChange,
     goal_holds,
     next_configuration,
+    repeated,
     with_vote,
     without_flag,
 )
@@ -34,7 +35,13 @@ from copycat.types import (
     Span,
 )
 
-__all__ = ["follow_promotions", "on_change_requested", "on_committed", "on_progress"]
+__all__ = [
+    "follow_promotions",
+    "on_change_requested",
+    "on_committed",
+    "on_progress",
+    "repeat_configuration",
+]
 
 PROMOTION_TIMEOUTS = 40
 """A promotion that gains nothing for so many election timeouts is taken back: half a minute with
@@ -233,6 +240,21 @@ def _to_demote_first(raft: State, missing: tuple[MemberId, ...]) -> MemberId:
         if not missing_voters(raft, leader_state, now.with_record(demoted, _next_entry(raft))):
             return voter
     return NOBODY
+
+
+# ---- a log that begins anew ---------------------------------------------------------------------
+
+
+def repeat_configuration(raft: State, leader_state: LeaderState) -> None:
+    """A new leader's log lacks the newest configuration that its directory knows, for which it was
+    elected: every voter lost that entry, or an operator accepted the loss. The first entry of the
+    leader holds that configuration once more. With any other one a log that the entry was lost
+    from would show that it never was committed, and the members of an older one would count (C35).
+    """
+    if raft.configurations.forget_announced(raft.last):
+        membership.on_log_changed(raft)
+    elif raft.configurations.announced is not None:
+        _append(raft, leader_state, repeated(raft.configuration, _next_entry(raft)))
 
 
 # ---- commits ------------------------------------------------------------------------------------

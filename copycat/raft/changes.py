@@ -14,6 +14,7 @@ __all__ = [
     "ConfigurationChange",
     "goal_holds",
     "next_configuration",
+    "repeated",
     "with_vote",
     "without_flag",
 ]
@@ -121,6 +122,14 @@ def without_flag(member: MemberId, now: Configuration, entry: EntryId) -> Config
     require(record is not None, "no member", member=member)
     assert record is not None  # noqa: S101  # for the type checker
     return now.with_record(record._replace(is_promotable=False), entry)
+
+
+def repeated(now: Configuration, entry: EntryId) -> Configuration:
+    """`now` once more, held by `entry`, the first one of a leader whose log lacks the entry of
+    `now`. Who was to join at an entry that was lost joins at this one: the log that begins with it
+    deletes nothing without asking."""
+    members = [each._replace(since=min(each.since, entry.index)) for each in now.members]
+    return Configuration.from_members(members, entry)
 
 
 def _raised(

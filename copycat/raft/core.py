@@ -207,7 +207,7 @@ def _on_received(raft: Raft, event: Received) -> None:
             elif term == raft.current_term:
                 leader.on_install_reply(raft, sender, message)
         case LogPosition():
-            regression.on_log_position(raft, sender, message)
+            _on_log_position(raft, sender, message)
         case LogRegressed():
             if not regression.is_well_formed(message):
                 raft.ignored += 1
@@ -219,6 +219,13 @@ def _on_received(raft: Raft, event: Received) -> None:
             _on_notice(raft, sender, message)
         case _:
             assert_never(message)
+
+
+def _on_log_position(raft: Raft, sender: MemberId, message: LogPosition) -> None:
+    """Compare it with what the sender acknowledged (F8), and with this log, if all were lost."""
+    regression.on_log_position(raft, sender, message)
+    if raft.eligibility.on_log_position(sender, message.last, raft.configuration, raft.last):
+        raft.draw_election_timeout()
 
 
 def _on_election(
@@ -326,7 +333,9 @@ def _on_reachable(raft: Raft, event: Reachable) -> None:
     peer = event.peer
     raft.links |= {peer}
     regression.on_reachable(raft, peer)
-    if raft.eligibility.on_reachable(peer, raft.configuration, fresh=event.fresh, lost=event.lost):
+    if raft.eligibility.on_reachable(
+        peer, raft.configuration, fresh=event.fresh, lost=event.lost, last=raft.last
+    ):
         raft.draw_election_timeout()
     if raft.leader_state is not None:
         leader.on_peer_reachable(raft, raft.leader_state, peer)

@@ -66,7 +66,7 @@ def on_election_timeout(raft: State) -> None:
     raft.pre_vote_round = PreVoteRound(raft.pre_vote_number, term, raft.member)
     for peer in raft.configuration.others(raft.member):
         if raft.configuration.has_vote(peer):
-            raft.send(peer, PreVote(term, raft.pre_vote_number, raft.last))
+            raft.send(peer, PreVote(term, raft.pre_vote_number, raft.vote_position))
 
 
 def on_pre_vote(raft: State, sender: MemberId, message: PreVote) -> None:
@@ -83,7 +83,7 @@ def on_pre_vote(raft: State, sender: MemberId, message: PreVote) -> None:
     )
     raft.send(sender, PreVoteReply(raft.current_term, message.round, granted))
     crossed = granted and raft.pre_vote_round is not None
-    if crossed and (message.last, sender) > (raft.last, raft.member):
+    if crossed and (message.last, sender) > (raft.vote_position, raft.member):
         # Two PreVote rounds crossed. If both were granted, both members would campaign and split
         # the vote, so the one with the lesser log ends its own round, which costs nothing.
         raft.pre_vote_round = None
@@ -128,7 +128,7 @@ def elect(raft: State, *, transfer: bool) -> None:
     raft.change_role(ServerState.CANDIDATE, NOBODY)
     timeout_ms = raft.options.election_timeout_ms
     raft.campaign_within(timeout_ms, 2 * timeout_ms)
-    request = RequestVote(term, raft.last, transfer)
+    request = RequestVote(term, raft.vote_position, transfer)
     for peer in raft.configuration.others(raft.member):
         if raft.configuration.has_vote(peer):
             raft.send(peer, request)
@@ -211,10 +211,12 @@ def on_peer_reachable(raft: State, peer: MemberId) -> None:
     The peer may have been asked before; a second answer changes nothing.
     """
     if raft.pre_vote_round is not None:
-        raft.send(peer, PreVote(raft.pre_vote_round.term, raft.pre_vote_round.round, raft.last))
+        raft.send(
+            peer, PreVote(raft.pre_vote_round.term, raft.pre_vote_round.round, raft.vote_position)
+        )
     elif raft.state is ServerState.CANDIDATE and not raft.is_saving:
         # A RequestVote that waits for the disk is sent to everybody when the disk answers.
-        raft.send(peer, RequestVote(raft.current_term, raft.last, False))
+        raft.send(peer, RequestVote(raft.current_term, raft.vote_position, False))
 
 
 def is_plausible(raft: State, message: PeerMessage) -> bool:

@@ -11,7 +11,10 @@ lifted by its own proof:
   by the directory's own incarnation once it is committed, and by a durable record of what was
   lost.
 * LOST: the member keeps its log in memory, and restarted. Lifted by an entry of a term above all
-  that the member acknowledged, and by every voter having an empty log or a lost one.
+  that the member acknowledged, and replaced by ALL_LOST or LESS_LEFT when every voter has said
+  that its log is empty or lost, and where it ends.
+* ALL_LOST, LESS_LEFT: every voter lost its log, and this member has the newest of what is left, or
+  another one has more. Lifted by a durable entry of a term above all that the member acknowledged.
 * RECOVERING: the log lacks entries, and the member knows how far it reached before. Lifted by a
   durable log that reaches as far again, and by an operator who accepts the loss.
 * LOSS_ACCEPTED: an operator accepted it. Lifted by an entry at or above the lost ones that is
@@ -19,7 +22,7 @@ lifted by its own proof:
 * NON_VOTER: the configuration gives the member no vote, whatever its log has. Lifted by a
   configuration that does.
 * JOINING: the log does not reach the entry that made the member stateful. Lifted by a durable log,
-  or a snapshot, that does.
+  or a snapshot, that does. Under ALL_LOST and LESS_LEFT it forbids gaps only.
 * RESERVE: the member knows that it has no log. Lifted by a leader that says it is stateful.
 
 A member may be under several restrictions at once, and is bound by each. A further kind of
@@ -33,7 +36,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from copycat.raft.configuration import Configuration
+from copycat.raft.configuration import BOOTSTRAP, Configuration
 from copycat.types import NO_ENTRY, EntryId, MemberId
 
 __all__ = ["NEVER", "PERMISSIONS", "Eligibility", "Permissions", "Restriction"]
@@ -50,6 +53,11 @@ class Restriction(enum.Enum):
     LOST = "lost"
     """Entries that the member acknowledged may be missing, and it does not know which
     (docs/decisions/0016)."""
+    ALL_LOST = "all lost"
+    """Every voter lost its log, and none has a newer log left than this member
+    (docs/decisions/0030)."""
+    LESS_LEFT = "less left"
+    """The same, and another voter has a newer log left."""
     RECOVERING = "recovering"
     """C12: the disk lost entries, and the member knows how far its log reached before
     (docs/decisions/0017)."""
@@ -88,6 +96,8 @@ PERMISSIONS: Final[Mapping[Restriction, Permissions]] = MappingProxyType(
     {
         Restriction.FRESH: Permissions(may_vote=False, may_campaign=False, accepts_gaps=True),
         Restriction.LOST: Permissions(may_vote=False, may_campaign=False, accepts_gaps=False),
+        Restriction.ALL_LOST: Permissions(may_vote=True, may_campaign=True, accepts_gaps=False),
+        Restriction.LESS_LEFT: Permissions(may_vote=True, may_campaign=False, accepts_gaps=False),
         Restriction.RECOVERING: Permissions(may_vote=True, may_campaign=False, accepts_gaps=False),
         Restriction.LOSS_ACCEPTED: Permissions(
             may_vote=True, may_campaign=True, accepts_gaps=False
@@ -98,6 +108,9 @@ PERMISSIONS: Final[Mapping[Restriction, Permissions]] = MappingProxyType(
     }
 )
 
+_PROVED = (Restriction.ALL_LOST, Restriction.LESS_LEFT)
+"""Every voter lost its log."""
+
 
 class Eligibility:
     """The restrictions of one member, and what is known for the proofs that lift them.
@@ -105,14 +118,18 @@ class Eligibility:
     The methods `on_...` return True when they lifted a restriction: a member that may campaign
     from now on waits for a new election timeout first.
 
-    Invariant: FRESH and LOST exclude each other. Invariant: `contacted_voters` is empty exactly
-    when the member is neither FRESH nor LOST, `lost_upto` is NO_ENTRY exactly when it is not
-    RECOVERING, and `accepted_loss` is NO_ENTRY exactly when it is not LOSS_ACCEPTED.
+    Invariant: FRESH, LOST, ALL_LOST and LESS_LEFT exclude each other. Invariant:
+    `contacted_voters` is empty exactly when the member is neither FRESH nor LOST,
+    `lost_below_term` is 0 exactly when it is under none of the last three, `lost_upto` is NO_ENTRY
+    exactly when it is not RECOVERING, and `accepted_loss` is NO_ENTRY exactly when it is not
+    LOSS_ACCEPTED.
     """
 
     __slots__ = (
         "accepted_loss",
         "contacted_voters",
+        "known_at_loss",
+        "log_ends",
         "lost_below_term",
         "lost_upto",
         "member",
@@ -134,8 +151,13 @@ class Eligibility:
         self.restrictions: tuple[Restriction, ...] = ()
         self.contacted_voters: frozenset[MemberId] = frozenset()
         """FRESH, LOST: the voters that prove nothing was lost, this member included (C16)."""
+        self.log_ends: Mapping[MemberId, EntryId] = {}
+        """LOST, ALL_LOST, LESS_LEFT: where each other member said that its log ends."""
         self.lost_below_term = 0
-        """LOST: every entry that this member ever acknowledged has a lower term."""
+        """The same: every entry that this member ever acknowledged has a lower term."""
+        self.known_at_loss = NO_ENTRY
+        """The newest configuration that this member knew when every voter had lost its log: its
+        log once held that entry. Every entry since then has a greater name."""
         self.lost_upto = lost_upto
         """RECOVERING: the last entry that the log may have acknowledged before it lost entries.
 
@@ -149,6 +171,10 @@ class Eligibility:
             self.contacted_voters = frozenset({member})
             self.lost_below_term = current_term if lost else 0
             self._add(Restriction.LOST if self.lost_below_term else Restriction.FRESH)
+        elif lost and configuration.entry != BOOTSTRAP:  # it is every voter
+            self.lost_below_term = current_term
+            self.known_at_loss = configuration.entry
+            self._add(Restriction.ALL_LOST)
         if lost_upto != NO_ENTRY:
             self._add(Restriction.RECOVERING)
         self.on_configuration(configuration)
@@ -159,15 +185,23 @@ class Eligibility:
     def may_vote(self) -> bool:
         """Whether it votes at all (C16)."""
         return not self.restrictions or all(
-            PERMISSIONS[restriction].may_vote for restriction in self.restrictions
+            PERMISSIONS[restriction].may_vote for restriction in self._of_votes
         )
 
     @property
     def may_campaign(self) -> bool:
         """Whether it may ask for votes: a voter whose log lacks nothing that it acknowledged."""
         return not self.restrictions or all(
-            PERMISSIONS[restriction].may_campaign for restriction in self.restrictions
+            PERMISSIONS[restriction].may_campaign for restriction in self._of_votes
         )
+
+    @property
+    def _of_votes(self) -> tuple[Restriction, ...]:
+        """Those that count for votes. What a joining member may have acknowledged before it joined
+        is lost with every log, and the proof of that lifts its restriction (C13, C30)."""
+        if not self.has_proof_of_loss:
+            return self.restrictions
+        return tuple(each for each in self.restrictions if each is not Restriction.JOINING)
 
     @property
     def accepts_gaps(self) -> bool:
@@ -182,7 +216,13 @@ class Eligibility:
 
         last: the last entry of this member's own log.
         """
-        return max(last, self.lost_upto) if self.may_vote else NEVER
+        return max(self.position(last), self.lost_upto) if self.may_vote else NEVER
+
+    def position(self, last: EntryId) -> EntryId:
+        """What this member compares with the logs of others in an election: its last entry, or the
+        entry of the newest configuration that it knew when every voter had lost its log. Who
+        knows only an older one than a majority does must not begin again with that (C35)."""
+        return max(last, self.known_at_loss)
 
     @property
     def is_fresh(self) -> bool:
@@ -199,6 +239,17 @@ class Eligibility:
     def is_lost(self) -> bool:
         """Whether any entry that this member acknowledged may be missing from its log."""
         return Restriction.LOST in self.restrictions
+
+    @property
+    def has_proof_of_loss(self) -> bool:
+        """Whether every voter lost its log, and no leader has sent this member anything since."""
+        return any(each in self.restrictions for each in _PROVED)
+
+    @property
+    def lacks_acknowledged(self) -> bool:
+        """What HELLO says: entries that it acknowledged may be missing, and no leader has sent it
+        anything since."""
+        return self.is_lost or self.has_proof_of_loss
 
     @property
     def is_recovering(self) -> bool:
@@ -264,13 +315,19 @@ class Eligibility:
         return is_any_lifted
 
     def on_reachable(
-        self, peer: MemberId, configuration: Configuration, *, fresh: bool, lost: bool
+        self,
+        peer: MemberId,
+        configuration: Configuration,
+        *,
+        fresh: bool,
+        lost: bool,
+        last: EntryId = NO_ENTRY,
     ) -> bool:
-        """A link to `peer` came up, and `peer` said what its log is.
+        """A link to `peer` came up, and `peer` said what its log is. This one ends with `last`.
 
         A fresh directory counts empty logs only, and a majority of them is enough. A lost log
         counts all that hold no more than it does itself, and of those it needs every voter
-        (docs/decisions/0016).
+        (docs/decisions/0016), and where each of their logs ends (`on_log_position`).
         """
         if not self.contacted_voters or peer not in configuration.ids:
             return False
@@ -278,10 +335,41 @@ class Eligibility:
             return False
         self.contacted_voters |= {peer}
         if self.is_lost:
-            is_proof = self.contacted_voters.issuperset(configuration.voters)
-        else:
-            is_proof = configuration.has_quorum(self.contacted_voters)
-        return is_proof and self._prove_log()
+            return self._compare_ends(configuration, last)
+        return configuration.has_quorum(self.contacted_voters) and self._prove_log()
+
+    def on_log_position(
+        self, peer: MemberId, log_end: EntryId, configuration: Configuration, last: EntryId
+    ) -> bool:
+        """`peer` said that its log ends with `log_end`; this one ends with `last`. It may say so
+        before the link to it is open, or for a second time after a restart."""
+        if not self.lacks_acknowledged or peer not in configuration.ids:
+            return False
+        self.log_ends = {**self.log_ends, peer: log_end}
+        return self._compare_ends(configuration, last)
+
+    def _compare_ends(self, configuration: Configuration, last: EntryId) -> bool:
+        """When every voter has lost its log, what they have left is all that there is. So the
+        newest of it must not be lost too: whoever has less votes, and does not campaign
+        (docs/decisions/0030)."""
+        voters = configuration.voters
+        if self.is_lost and not self.contacted_voters.issuperset(voters):
+            return False
+        ends = [self.log_ends.get(each) for each in voters if each != self.member]
+        known = [end for end in ends if end is not None]
+        if len(known) < len(ends):
+            return False
+        is_newest = max(known, default=NO_ENTRY) <= last
+        proved = Restriction.ALL_LOST if is_newest else Restriction.LESS_LEFT
+        if proved in self.restrictions:
+            return False
+        if self.is_lost:
+            self.contacted_voters = frozenset()
+            self.known_at_loss = configuration.entry
+        for restriction in (Restriction.LOST, *_PROVED):
+            self._lift(restriction)
+        self._add(proved)
+        return True
 
     def on_unreachable(self, peer: MemberId) -> None:
         """The link to `peer` broke. For a lost member `peer` proves nothing any more: it may come
@@ -306,11 +394,17 @@ class Eligibility:
 
         It has when `entry` is at or above `lost_upto`, in the order of Raft. Such an entry comes
         from a leader that had all that this member ever acknowledged.
+
+        After every voter lost its log, an entry of a new leader says that the log continues from
+        the newest that was left.
         """
-        if not self.is_recovering or entry < self.lost_upto:
-            return False
-        self.lost_upto = NO_ENTRY
-        return self._lift(Restriction.RECOVERING)
+        is_any_lifted = False
+        if self.has_proof_of_loss and entry.term >= self.lost_below_term:
+            is_any_lifted = self._prove_log()
+        if self.is_recovering and entry >= self.lost_upto:
+            self.lost_upto = NO_ENTRY
+            is_any_lifted |= self._lift(Restriction.RECOVERING)
+        return is_any_lifted
 
     def on_committed(self, entry: EntryId) -> bool:
         """The log is committed, durable and synced up to `entry`.
@@ -334,8 +428,11 @@ class Eligibility:
 
     def _prove_log(self) -> bool:
         self.contacted_voters = frozenset()
+        self.log_ends = {}
         self.lost_below_term = 0
-        return self._lift(Restriction.FRESH) or self._lift(Restriction.LOST)
+        proved = (Restriction.FRESH, Restriction.LOST, *_PROVED)
+        were_lifted = [self._lift(each) for each in proved]
+        return any(were_lifted)
 
     def _add(self, restriction: Restriction) -> None:
         if restriction not in self.restrictions:

@@ -51,7 +51,8 @@ SLOW_TIMEOUTS = 10
 
 
 def become_leader(raft: State) -> None:
-    """The election is won: append a no-op, the first entry of the term (paper section 8)."""
+    """The election is won: append a no-op, the first entry of the term (paper section 8), behind
+    the configuration if this log lost that."""
     require(
         raft.state is ServerState.CANDIDATE and not raft.is_saving,
         "only a candidate whose vote is on the disk may lead",
@@ -66,9 +67,8 @@ def become_leader(raft: State) -> None:
     raft.drawn_at_ms = -1
     raft.change_role(ServerState.LEADER, raft.member)
     _commit_known(raft)
+    change_requests.repeat_configuration(raft, leader_state)
     _append(raft, leader_state, 1, Content.NOOP)
-    if raft.configurations.forget_announced(raft.last):
-        membership.on_log_changed(raft)
     change_requests.follow_promotions(raft, leader_state)
 
 

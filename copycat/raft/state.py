@@ -312,6 +312,11 @@ class State:
         return self.terms.last
 
     @property
+    def vote_position(self) -> EntryId:
+        """What an election compares with the logs of others: `last`, nearly always."""
+        return self.eligibility.position(self.terms.last)
+
+    @property
     def deletion_floor(self) -> int:
         """C23: deletions up to this index may be deleted from the log of this member.
 

@@ -302,12 +302,13 @@ class Driver:
                 items = [proposal.item for proposal in proposals]
                 batch = encode_batch(span.term, span.first, self._clock.stamp_ms(), items)
             case Content.NOOP:
-                self._clock.elected(span.term, self._log.last_entry.term)
+                self._note_election(span)
                 time_ms = self._clock.stamp_ms()
                 noop = (int(EntryKind.NOOP), 0, 0, 0, 1, b"")
                 batch = encode_batch(span.term, span.first, time_ms, [noop])
                 self._proposal_queue.noop_appended(span.first, time_ms)
             case Content.CONFIGURATION:
+                self._note_election(span)
                 batch = self._configuration_batch(effect)
             case Content.RECEIVED:
                 received = payload.batch
@@ -324,6 +325,12 @@ class Driver:
         _twice(self._log.append, batch)
         self._batch_reader.add(batch)
         self._proposal_queue.appended(span.first, proposals)
+
+    def _note_election(self, span: Span) -> None:
+        """The first entry of a leader gives its log time (C25)."""
+        last_term = self._log.last_entry.term
+        if last_term < span.term:
+            self._clock.elected(span.term, last_term)
 
     def _configuration_batch(self, effect: Append) -> Batch:
         """The entry that holds a configuration which this leader made."""

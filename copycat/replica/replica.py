@@ -263,7 +263,8 @@ class Replica:
     def hello(self) -> bytes:
         """The frame that opens a link of this member to a peer, and answers a peer's."""
         fresh = self._log.last_index == 0 and self.raft.eligibility.accepts_gaps
-        return encode_hello(self._handshake.hello(fresh=fresh, lost=self.raft.eligibility.is_lost))
+        lost = self.raft.eligibility.lacks_acknowledged
+        return encode_hello(self._handshake.hello(fresh=fresh, lost=lost))
 
     def accept_peer(self, frame: Frame) -> tuple[MemberId, bytes]:
         """A dialler's Hello: who it is, and the Hello that answers it. Raises PeerRefused."""

@@ -279,6 +279,11 @@ class ElectionObstacles:
                 f"{address} may lack entries that it had acknowledged, and has no vote until a"
                 " leader has sent it newer ones"
             )
+        elif Restriction.LESS_LEFT in restrictions:
+            clauses.append(
+                f"every voter lost its log, and another one has more left of it than {address},"
+                " which does not campaign"
+            )
         elif Restriction.FRESH in restrictions:
             clauses.append(
                 f"the directory of {address} is empty, and it has no vote until a leader or a"

@@ -381,7 +381,7 @@ class Node:
             )
             _LEFT_LOCKED.append(directory)
             return
-        lost = self._replica is None or self._replica.raft.eligibility.is_lost
+        lost = self._replica is None or self._replica.raft.eligibility.lacks_acknowledged
         try:
             await asyncio.to_thread(directory.close, lost=lost)
         except StorageError:

@@ -44,6 +44,8 @@ class Changing(ABC):
     def __init__(self) -> None:
         self.by_name: dict[EntryId, Configuration] = {}
         """What each configuration entry holds that was ever appended."""
+        self.configuration_before_loss: Configuration | None = None
+        """The newest committed one when all logs were lost."""
         self.answers: dict[int, ChangeFinished] = {}
         """By token."""
         self.tokens = 0
@@ -79,7 +81,8 @@ class Changing(ABC):
     @property
     def committed_configuration(self) -> Configuration:
         """The newest one that anybody committed."""
-        return self.configuration_at(self.history.committed) or self.founders
+        committed = self.configuration_at(self.history.committed)
+        return committed or self.configuration_before_loss or self.founders
 
     def is_bound_by_floor(self, node: Node) -> bool:
         """Whether a deletion floor waits for this member: it has a log, and is not joining."""

@@ -10,7 +10,7 @@ from copycat.types import ChangeKind, EntryId, MemberType
 from tests.raft.cluster import Cluster
 from tests.raft.schedule import Chaos
 
-__all__ = ["Churn", "run_churn"]
+__all__ = ["Churn", "run_churn", "run_memory_churn"]
 
 NODES_MAX = 9
 
@@ -172,6 +172,24 @@ class Churn(Chaos):
     """Changes whose leader crashed before it answered."""
 
 
+class MemoryChurn(Churn):
+    """The same with logs in memory: now and then all members are restarted at the same time."""
+
+    def __init__(self, seed: int, steps: int) -> None:
+        super().__init__(seed, steps)
+        self.weights.append(1 + self.rng.randrange(2))
+
+    def verbs(self) -> tuple[Callable[[], object], ...]:
+        return (*super().verbs(), self.forget_all)
+
+    def forget_all(self) -> None:
+        for number, node in self.cluster.nodes.items():
+            if node.is_up:
+                self.crash(number)
+        self.cluster.forget_all()
+        self.calm_links()
+
+
 def _open_changes(raft: Raft) -> int:
     """How many changes this core was asked for, and has not answered."""
     if raft.leader_state is None:
@@ -183,7 +201,15 @@ def _open_changes(raft: Raft) -> int:
 
 def run_churn(seed: int, steps: int = 400) -> Cluster:
     """Run one schedule; raises when a law does not hold."""
-    churn = Churn(seed, steps)
+    return _run(Churn(seed, steps))
+
+
+def run_memory_churn(seed: int, steps: int = 400) -> Cluster:
+    """The same with logs in memory."""
+    return _run(MemoryChurn(seed, steps))
+
+
+def _run(churn: Churn) -> Cluster:
     churn.storm()
     churn.calm()
     return churn.cluster

@@ -108,8 +108,12 @@ class Cluster(Changing, DiskFaults, Snapshotting):
     # ---- life ------------------------------------------------------------------------
 
     def start(self, number: int, *, fresh: bool = False, lost: bool = False) -> None:
-        """Build the core from what the disk holds."""
+        """Build the core from what the disk holds. lost: its log lost what it acknowledged, as it
+        had before the last crash if no leader has sent it anything since; its term is raised."""
         node = self.nodes[number]
+        lost = lost or node.lacks_acknowledged
+        if lost:
+            node.hard_state = (node.hard_state[0] + 1, 0)
         node.start_empty()
         durable = node.durable
         if durable is not node.durable_log:
@@ -163,6 +167,7 @@ class Cluster(Changing, DiskFaults, Snapshotting):
         if survivors > len(node.durable_log) and not node.is_reset:
             node.durable_log = node.log[:survivors]
         node.is_up = False
+        node.lacks_acknowledged = node.raft.eligibility.lacks_acknowledged
         for key in [key for key in self.history.read_index_min if key[0] == number]:
             del self.history.read_index_min[key]
         return len(node.log) - survivors
@@ -432,7 +437,8 @@ class Cluster(Changing, DiskFaults, Snapshotting):
     def reachable(self, number: int, peer: int) -> None:
         raft = self.nodes[peer].raft
         fresh = raft.last == NO_ENTRY and raft.eligibility.accepts_gaps
-        self.step(number, Reachable(MemberId(peer), fresh))
+        lost = raft.eligibility.lacks_acknowledged
+        self.step(number, Reachable(MemberId(peer), fresh, lost))
         if self.says_position:
             self.say_position(number, peer)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from copycat.raft.configuration import Configuration
 from copycat.types import NO_ENTRY
-from tests.raft.node import Node, name_of
+from tests.raft.laws import History
+from tests.raft.node import Envelope, Node, name_of
 
 __all__ = ["DiskFaults"]
 
@@ -14,6 +16,13 @@ class DiskFaults(ABC):
     """The part of `Cluster` that restarts members with less than they had."""
 
     nodes: dict[int, Node]
+    network: list[Envelope]
+    history: History
+    configuration_before_loss: Configuration | None
+
+    @property
+    @abstractmethod
+    def committed_configuration(self) -> Configuration: ...
 
     @abstractmethod
     def start(self, number: int, *, fresh: bool = False, lost: bool = False) -> None: ...
@@ -30,8 +39,23 @@ class DiskFaults(ABC):
         self.crash(number)
         node.durable_log = []
         node.has_lost = True
-        node.hard_state = (node.hard_state[0] + 1, 0)
+        if not lost:
+            node.hard_state = (node.hard_state[0] + 1, 0)
         self.start(number, lost=lost)
+
+    def forget_all(self) -> None:
+        """All members keep logs and snapshots in memory, and are restarted at the same time: no
+        entry is left, and the directories still know who the members are."""
+        self.configuration_before_loss = self.committed_configuration
+        for number, node in self.nodes.items():
+            if node.is_up:
+                self.crash(number)
+            node.durable_log, node.durable_first, node.snapshots = [], 1, []
+            node.gaps, node.has_lost = (0, 0), True
+        self.network.clear()
+        self.history.begin_anew(self.configuration_before_loss)
+        for number in self.nodes:
+            self.start(number, lost=True)
 
     def rot(self, number: int, index: int, *, is_recovering: bool = True) -> None:
         """Entry `index` and what follows cannot be read any more: cut, and restarted (0017).

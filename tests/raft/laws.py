@@ -38,6 +38,11 @@ class History:
         self.read_index_min: dict[tuple[int, int], int] = {}
         self.configurations: dict[int, Configuration] = {}
 
+    def begin_anew(self, configuration: Configuration) -> None:
+        """Every log was lost; who the members are was not."""
+        self.committed, self.commit_max = [], 0
+        self.configurations = {0: configuration}
+
     def elected(self, member: int, term: int, log: list[Entry]) -> None:
         """I1, and leader completeness (I6): it holds all that was ever committed."""
         first = self.leaders.setdefault(term, member)

@@ -73,6 +73,8 @@ class Node:
         self.has_lost = False
         """Its entries were lost with its memory: below the floor it has nothing that could be
         wrong, and is sent a snapshot (C23)."""
+        self.lacks_acknowledged = False
+        """It lost its entries, and at its last crash no leader had sent it any since."""
         self.lost_upto = NO_ENTRY
         """What its directory says that damage took (C12)."""
         self.accepted_loss = NO_ENTRY

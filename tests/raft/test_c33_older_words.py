@@ -164,15 +164,17 @@ def test_c36_a_lost_configuration_is_not_the_present_one() -> None:
     raft.step(Tick(2 * OPTIONS.election_timeout_ms))
     raft.step(Saved(raft.save_ticket))
     raft.step(Synced(raft.sync_ticket))
-    assert raft.known_configuration.entry == EntryId(1, 90)
-    raft.step(Reachable(B, fresh=False))
-    for base in (EntryId(1, 90), NO_ENTRY):
-        change = ConfigurationChange.add(MemberRecord(B, RESERVE), base)
+    raft.step(Reachable(C, fresh=False))
+    again = raft.committed_configuration
+    assert again.entry == EntryId(2, 31), "the first entry of the leader holds it once more (C35)"
+    assert again.ids == (A, B)
+    for base in (EntryId(1, 90), again.entry):
+        change = ConfigurationChange.add(MemberRecord(C, RESERVE), base)
         effects = raft.step(ChangeRequested(1, change))
         effects += raft.step(Synced(raft.sync_ticket))
         [answer] = of(effects, ChangeFinished)
-        assert answer.refusal == (ChangeRefusal.STALE_BASE if base != NO_ENTRY else None)
-        assert answer.refusal is None or answer.configuration.entry == NO_ENTRY
+        assert answer.refusal == (ChangeRefusal.STALE_BASE if base != again.entry else None)
+        assert answer.refusal is None or answer.configuration == again
 
 
 # ---- the leader ---------------------------------------------------------------------------------

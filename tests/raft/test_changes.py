@@ -6,7 +6,12 @@ import pytest
 
 from copycat.protocol.peer import AppendReply, LogPosition, TimeoutNow
 from copycat.raft.change_requests import PROMOTION_TIMEOUTS
-from copycat.raft.changes import ConfigurationChange, goal_holds, next_configuration
+from copycat.raft.changes import (
+    ConfigurationChange,
+    goal_holds,
+    next_configuration,
+    repeated,
+)
 from copycat.raft.configuration import Configuration, MemberRecord
 from copycat.raft.core import Raft
 from copycat.raft.effects import (
@@ -45,6 +50,13 @@ def with_d(kind: MemberType, *, flag: bool = False) -> Configuration:
 
 
 # ---- the next configuration --------------------------------------------------------------------
+
+
+def test_c35_who_joined_at_an_entry_that_is_lost_joins_at_the_one_that_repeats_it() -> None:
+    again = repeated(with_d(PASSIVE), EntryId(4, 3))
+    assert again.entry == EntryId(4, 3)
+    assert [each.since for each in again.members] == [0, 0, 0, 3]
+    assert repeated(with_d(PASSIVE), NAME).members == with_d(PASSIVE).members
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,26 @@ def copy_from_before_the_first_election() -> Eligibility:
 
 
 def reachable(peer: MemberId, *, fresh: bool = False, lost: bool = False) -> Change:
-    return lambda one: one.on_reachable(peer, THREE, fresh=fresh, lost=lost)
+    return lambda one: one.on_reachable(peer, THREE, fresh=fresh, lost=lost, last=LAST)
+
+
+def at(peer: MemberId, log_end: EntryId = NO_ENTRY) -> Change:
+    """`peer` said where its log ends."""
+    return lambda one: one.on_log_position(peer, log_end, THREE, LAST)
+
+
+def all_lost() -> Eligibility:
+    made = lost()
+    for peer in (B, C):
+        reachable(peer, lost=True)(made)
+        at(peer, LAST)(made)
+    return made
+
+
+def less_left() -> Eligibility:
+    made = all_lost()
+    assert at(C, LOST)(made)
+    return made
 
 
 def unreachable(peer: MemberId) -> Change:
@@ -70,6 +89,8 @@ def unreachable(peer: MemberId) -> Change:
         (eligibility, (), LAST, True, True),
         (fresh, (Restriction.FRESH,), NEVER, False, True),
         (lost, (Restriction.LOST,), NEVER, False, False),
+        (all_lost, (Restriction.ALL_LOST,), LAST, True, False),
+        (less_left, (Restriction.LESS_LEFT,), LAST, False, False),
         (recovering, (Restriction.RECOVERING,), LOST, False, False),
         (loss_accepted, (Restriction.LOSS_ACCEPTED,), LAST, True, False),
         (non_voter, (Restriction.NON_VOTER,), LAST, False, True),
@@ -109,13 +130,32 @@ def test_what_each_restriction_forbids(
         (fresh, [lambda one: one.on_entry(9)], (Restriction.FRESH,)),
         # Of the logs that hold no more than a lost one, every voter's is needed, at once.
         (lost, [reachable(B, lost=True)], (Restriction.LOST,)),
-        (lost, [reachable(B, lost=True), reachable(C, fresh=True)], ()),
-        (lost, [reachable(B, lost=True), reachable(C)], (Restriction.LOST,)),
+        (lost, [at(B), at(C), reachable(B, lost=True)], (Restriction.LOST,)),
+        (lost, [reachable(B, lost=True), reachable(C, fresh=True), at(B)], (Restriction.LOST,)),
         (
             lost,
-            [reachable(B, lost=True), unreachable(B), reachable(C, lost=True)],
+            [reachable(B, lost=True), reachable(C, fresh=True), at(B), at(C)],
+            (Restriction.ALL_LOST,),
+        ),
+        # Where a log ends may be said before the link to it is open.
+        (
+            lost,
+            [at(C, LOST), at(B), reachable(B, lost=True), reachable(C, lost=True)],
+            (Restriction.LESS_LEFT,),
+        ),
+        (
+            lost,
+            [at(B), at(C), reachable(B, lost=True), reachable(C)],
             (Restriction.LOST,),
         ),
+        (
+            lost,
+            [at(B), at(C), reachable(B, lost=True), unreachable(B), reachable(C, lost=True)],
+            (Restriction.LOST,),
+        ),
+        (all_lost, [lambda one: one.on_durable(EntryId(4, 9))], (Restriction.ALL_LOST,)),
+        (all_lost, [lambda one: one.on_durable(EntryId(5, 1))], ()),
+        (less_left, [lambda one: one.on_durable(EntryId(5, 1))], ()),
         (lost, [Eligibility.on_incarnation_committed], (Restriction.LOST,)),
         (lost, [Eligibility.on_loss_recorded], (Restriction.LOST,)),
         (lost, [lambda one: one.on_entry(4)], (Restriction.LOST,)),
@@ -154,11 +194,12 @@ def test_what_lifts_each_restriction(
         assert answers[-1] is True, "the caller draws a new election timeout"
 
 
-@pytest.mark.parametrize("make", [fresh, lost])
+@pytest.mark.parametrize("make", [fresh, all_lost])
 def test_what_was_lifted_leaves_nothing_behind(make: Callable[[], Eligibility]) -> None:
     one = make()
     one.on_reachable(B, THREE, fresh=True, lost=False)
     one.on_reachable(C, THREE, fresh=True, lost=False)
+    one.on_durable(EntryId(5, 1))
     assert (one.contacted_voters, one.lost_below_term) == (frozenset(), 0)
     assert not one.on_reachable(B, THREE, fresh=True, lost=False)
 
@@ -181,6 +222,43 @@ def test_a_report_of_a_loss_binds_only_a_log_that_lacks_it(
 @pytest.mark.parametrize(("is_fresh", "is_lost"), [(True, False), (False, True)])
 def test_a_lone_voter_has_nobody_to_ask(is_fresh: bool, is_lost: bool) -> None:
     assert eligibility(fresh=is_fresh, lost=is_lost, voters=1).restrictions == ()
+
+
+def test_c35_the_newest_configuration_counts_when_every_log_is_lost() -> None:
+    """Whoever was away while the members changed must not begin again with the members before."""
+    entry = EntryId(4, 20)
+    changed = THREE._replace(entry=entry)
+    one = Eligibility(ME, changed, current_term=5, fresh=False, lost=True, lost_upto=NO_ENTRY)
+    assert one.position(LAST) == LAST
+    for peer in (B, C):
+        one.on_reachable(peer, changed, fresh=False, lost=True, last=LAST)
+        one.on_log_position(peer, LAST, changed, LAST)
+    assert one.position(LAST) == one.vote_floor(LAST) == entry
+    one.on_durable(EntryId(5, 1))
+    assert one.vote_floor(EntryId(5, 1)) == EntryId(5, 1)
+
+
+@pytest.mark.parametrize("proved", [all_lost, less_left])
+def test_c30_a_member_that_joins_votes_when_every_log_is_lost_and_takes_no_gaps(
+    proved: Callable[[], Eligibility],
+) -> None:
+    one = lost()
+    one.on_configuration(THREE, is_joining=True)
+    assert not one.may_vote
+    one = proved()
+    may_campaign = one.may_campaign
+    one.on_configuration(THREE, is_joining=True)
+    assert one.may_vote
+    assert one.may_campaign is may_campaign
+    assert one.is_joining
+    assert not one.accepts_gaps
+
+
+def test_c13_a_lone_voter_that_joined_may_lead_again() -> None:
+    alone = Configuration.of(ME)._replace(entry=EntryId(4, 20))
+    one = Eligibility(ME, alone, current_term=5, fresh=False, lost=True, lost_upto=NO_ENTRY)
+    one.on_configuration(alone, is_joining=True)
+    assert one.may_campaign
 
 
 def test_every_restriction_has_a_row_and_no_message_reaches_the_floor_of_nobody() -> None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from copycat.config import RaftOptions
-from copycat.protocol.peer import AppendEntries, PreVote, PreVoteReply, RequestVote, VoteReply
+from copycat.protocol.peer import (
+    AppendEntries,
+    LogPosition,
+    PreVote,
+    PreVoteReply,
+    RequestVote,
+    VoteReply,
+)
 from copycat.raft.configuration import Configuration
 from copycat.raft.core import Raft
 from copycat.raft.effects import Effect, Send
@@ -111,16 +118,42 @@ def test_its_own_incarnation_in_the_log_is_no_proof() -> None:
     assert raft.eligibility.is_lost
 
 
+def at(raft: Raft, peer: MemberId, last: EntryId = NO_ENTRY) -> None:
+    """`peer` says where its log ends."""
+    raft.step(Received(peer, LogPosition(1, last)))
+
+
 def test_every_voter_without_entries_is_a_proof_but_a_majority_is_not() -> None:
     raft = member(lost=True)
     raft.step(Reachable(B, fresh=False, lost=True))
+    at(raft, B)
     assert raft.eligibility.is_lost, "C may hold what was acknowledged"
     raft.step(Reachable(C, fresh=True))
+    assert raft.eligibility.is_lost, "C may have more left"
+    at(raft, C)
     assert not raft.eligibility.is_lost
+    raft.step(Tick(10_000))
+    assert raft.pre_vote_round is not None
+
+
+def test_c13_who_has_less_left_than_another_votes_and_does_not_campaign() -> None:
+    raft = member(lost=True, entries=1)
+    for peer, last in ((B, EntryId(3, 2)), (C, NO_ENTRY)):
+        raft.step(Reachable(peer, fresh=False, lost=True))
+        at(raft, peer, last)
+    raft.step(Tick(10_000))
+    assert raft.pre_vote_round is None
+    answer = answers(raft.step(Received(B, PreVote(10, 3, EntryId(3, 2)))))
+    assert answer == [PreVoteReply(4, 3, True)]
+    fed(raft, 5, 2)
+    raft.step(Tick(10_000))
+    assert raft.pre_vote_round is not None
 
 
 def test_a_voter_that_went_away_may_come_back_with_entries() -> None:
     raft = member(lost=True)
+    at(raft, B)
+    at(raft, C)
     raft.step(Reachable(B, fresh=False, lost=True))
     raft.step(Unreachable(B))
     raft.step(Reachable(C, fresh=False, lost=True))

@@ -142,7 +142,7 @@ class Member(Node):
     def stop(self) -> None:
         """A clean stop."""
         self.host.syncs.clear()
-        self.directory.close(lost=self.replica.raft.eligibility.is_lost)
+        self.directory.close(lost=self.replica.raft.eligibility.lacks_acknowledged)
 
     @property
     def configuration(self) -> Configuration:

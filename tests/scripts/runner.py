@@ -322,6 +322,10 @@ class _Runner:
     def do_forget(self, number: str) -> None:
         self.cluster.forget(int(number))
 
+    def do_forget_all(self) -> None:
+        self.cluster.forget_all()
+        self.cluster.says_position = True
+
     def do_rot(self, number: str, index: str, mode: str = "") -> None:
         self.cluster.rot(int(number), int(index), is_recovering=mode != "silently")
 
