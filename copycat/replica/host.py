@@ -69,6 +69,12 @@ class Host(Protocol):
         follow, as for any link that broke."""
         ...
 
+    def close_inbound(self, peer: MemberId) -> None:
+        """Close the connection that `peer` dialled, if there is one: that peer notices it, and
+        dials again. `disconnect_peer` leaves it open, and without it a peer to which there is no
+        link any more would write for ever to somebody who cannot answer."""
+        ...
+
     def reply(self, connection: int, frame: bytes) -> None:
         """Queue one frame to a client connection; dropped when the connection is closed."""
         ...

@@ -7,6 +7,9 @@ members any more (C35). Each step is written into the directory (`ConfigurationS
 A member is also heard by those whose configuration does not name it: it may be newer than theirs.
 To be answered it needs a link of theirs, as a *guest*. A link that is up stays: a leader that is
 elected later may have to say that the guest was removed (C33).
+
+Two members have two links, and each dials one of them. Who is no member any more loses both: it
+dials again then, is a guest, and can be answered. With its own link open it would notice nothing.
 """
 
 from __future__ import annotations
@@ -43,6 +46,9 @@ SILENT_MS = 60_000
 """A guest that has no link and was not heard for so long is dialled no more."""
 LOOK_MS = SILENT_MS // 4
 """How often it is looked whether a guest has a link."""
+CLOSE_MS = 1_000
+"""At most so often the connection of a peer is closed because there is no link to it: where more
+come than may be guests, each takes the place of another one."""
 
 
 class Membership:
@@ -71,6 +77,8 @@ class Membership:
         self._restart = restart
         self._departing: set[MemberId] = set()
         """No members any more, and the leader, this member, still has to tell them."""
+        self._closed_ms = 0
+        """When the connection of a peer without a link was closed last."""
         members.cluster_incarnation = store.cluster_incarnation
 
     def execute(self, effect: MemberEffect, *, leads: bool) -> None:
@@ -117,7 +125,7 @@ class Membership:
 
     def _follow(self, changes: MemberChanges) -> None:
         for peer in changes.to_disconnect:
-            self._end_link(peer)
+            self._end_both_links(peer)
         for record in changes.to_connect:
             self._members.guests.pop(record.member, None)
             self._members.invited.discard(record.member)
@@ -127,7 +135,14 @@ class Membership:
     def _disconnect(self, peer: MemberId) -> None:
         if peer in self._departing:
             self._departing.discard(peer)
-            self._end_link(peer)
+            self._end_both_links(peer)
+
+    def _end_both_links(self, peer: MemberId) -> None:
+        """`peer` is no member any more, or has another address. Who is no member has to notice
+        it, or it would write for ever to members that cannot answer (C33)."""
+        self._end_link(peer)
+        if not self._members.is_dialled(peer):
+            self._host.close_inbound(peer)
 
     def _end_link(self, peer: MemberId) -> None:
         """The core hears of it at once, and not only when the host says so: that may be a turn
@@ -156,10 +171,27 @@ class Membership:
         self._receive(member, address)
         self._members.greeted(member, hello.incarnation)
 
+    def heard_unlinked(self, peer: MemberId) -> None:
+        """A frame came from a peer that this member has no link to: it dials again when its
+        connection is closed, and is a guest then, which can be answered."""
+        now_ms, members = self._clock.now_ms, self._members
+        if members.is_dialled(peer) or peer in self._departing:
+            return
+        if now_ms - self._closed_ms >= CLOSE_MS:
+            self._closed_ms = now_ms
+            self._host.close_inbound(peer)
+
     def _meet(self, member: MemberId, address: str) -> None:
-        """Another member says that `member`, which this one does not know, leads: dial it."""
-        if member not in self._members and member not in self._departing:
+        """Another member says that `member` leads, which was not heard for long: dial it, and dial
+        it again if it has a link, for that leader has none to this member, so it seems."""
+        members = self._members
+        if member in self._departing:
+            return
+        if member not in members:
             self._receive(member, address)
+        elif member in members.links and members.member in members:
+            self._end_link(member)
+            self._host.connect(member, members[member])
 
     def invite(self, member: MemberId, address: str) -> None:
         """This leader was asked to add a member: dial it there, for nobody is added without a link

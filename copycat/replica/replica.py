@@ -292,7 +292,8 @@ class Replica:
 
     def receive_peer(self, peer: MemberId, frame: Frame) -> None:
         """One frame from a peer. ProtocolError: the listener closes the connection."""
-        self.outage.frame_received(peer)
+        if not self.outage.frame_received(peer):
+            self._inbox.put(self._membership.heard_unlinked, peer)
         self._inbound.receive(peer, frame)
 
     def receive_client(self, connection: int, frame: Frame) -> None:

@@ -321,10 +321,12 @@ class Outage:
         self.full_peers: set[MemberId] = set()
         """Peers that answered the leader, this member, that their disks are full."""
 
-    def frame_received(self, peer: MemberId) -> None:
-        """A frame of this peer arrived."""
-        if self._members.is_dialled(peer):
-            self._received_ms[peer] = self._clock.now_ms
+    def frame_received(self, peer: MemberId) -> bool:
+        """A frame of this peer arrived; whether this member keeps a link to it."""
+        if not self._members.is_dialled(peer):
+            return False
+        self._received_ms[peer] = self._clock.now_ms
+        return True
 
     def forget(self, peer: MemberId) -> None:
         """This member keeps no link to this peer any more."""

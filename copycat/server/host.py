@@ -92,6 +92,8 @@ class AsyncHost:
         """Links that `disconnect_peer` ended; a few of them may not be closed so far."""
         self._links: dict[MemberId, WriteBuffer] = {}
         """The write buffers of the links that are up."""
+        self._inbound_peers: dict[MemberId, Callable[[str], None]] = {}
+        """Closes the connection that this peer dialled last; called with the reason."""
         self._clients: dict[int, _Client] = {}
         self._dirty: dict[WriteBuffer, None] = {}
         self._full_buffers: dict[WriteBuffer, int] = {}
@@ -144,6 +146,20 @@ class AsyncHost:
             self.link_down(peer)
             open_links = [each for each in self._cancelled_links if not each.is_closed]
             self._cancelled_links = [*open_links, link]
+
+    def peer_connected(self, peer: MemberId, close: Callable[[str], None]) -> None:
+        """This peer has dialled; `close(reason)` closes its connection."""
+        self._inbound_peers[peer] = close
+
+    def peer_disconnected(self, peer: MemberId) -> None:
+        """The connection that this peer dialled last is closed."""
+        self._inbound_peers.pop(peer, None)
+
+    def close_inbound(self, peer: MemberId) -> None:
+        """See `Host.close_inbound`."""
+        close = self._inbound_peers.get(peer)
+        if close is not None:
+            close("there is no link to it any more")
 
     async def close_links(self) -> None:
         """Close the links to all peers."""

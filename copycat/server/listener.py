@@ -293,6 +293,7 @@ class Inbound(asyncio.BufferedProtocol):
             self._deadline.cancel()
         if self._peer is not None and listener.peers.get(self._peer) is self:
             del listener.peers[self._peer]
+            listener.host.peer_disconnected(self._peer)
         if self._connection:
             listener.clients -= 1
             listener.host.client_disconnected(self._connection)
@@ -339,6 +340,7 @@ class Inbound(asyncio.BufferedProtocol):
         if old is not None:
             old.close("the peer dialled again", code="")
         self._listener.peers[member] = self
+        self._listener.host.peer_connected(member, partial(self.close, code=""))
         if self._transport is not None:
             self._transport.write(answer)
         self._listener.peer_dialled(member)

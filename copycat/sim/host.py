@@ -470,6 +470,11 @@ class ProcessHost:
             links = self._host.links
             links.disconnect(links.numbers[peer])
 
+    def close_inbound(self, peer: MemberId) -> None:
+        if self._is_current:
+            links = self._host.links
+            links.close_inbound(links.numbers[peer])
+
     def reply(self, connection: int, frame: bytes) -> None:
         if self._is_current:
             self._host.reply(connection, frame)

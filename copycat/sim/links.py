@@ -98,6 +98,10 @@ class Links:
         if link.is_up:
             self.cut(to, self._random.around(MS))
 
+    def close_inbound(self, source: int) -> None:
+        """End the link of that member to this one: it notices, and dials again."""
+        self._hosts[source].links.cut(self._host.number, self._random.around(MS))
+
     def transmit(self, to: int, data: bytes, message: PeerMessage | None) -> None:
         """Put one frame on the link. On a broken link it is lost; a target that is up again
         answers that it knows of no such connection."""

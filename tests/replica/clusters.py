@@ -172,6 +172,10 @@ class Cluster:
         self.options = options
         self.members: list[Member] = [Member(each, founders, **options) for each in founders]
         self.away: set[MemberId] = set()
+        self.blocked: set[tuple[MemberId, MemberId]] = set()
+        """From whom to whom nothing arrives, dials too; nobody notices it by a link that is up."""
+        self.closes_arrive = True
+        """Whether a member notices that the other end closed its link."""
         self._clients = 0
         self.refusals: list[str] = []
         """What members said to diallers that they refused."""
@@ -213,7 +217,20 @@ class Cluster:
                 if target is not None:
                     self._connect(one, peer, target)
 
+    def _close_inbound(self) -> None:
+        """Members whose links were closed by the other end notice it."""
+        for one in self.up:
+            closed, one.host.closed_inbound = one.host.closed_inbound, []
+            for peer in closed:
+                source = next((each for each in self.up if each.member == peer), None)
+                is_linked = source is not None and one.member in source.host.links
+                if source is not None and is_linked and self.closes_arrive:
+                    source.host.links.discard(one.member)
+                    source.replica.peer_down(one.member)
+
     def _connect(self, one: Member, peer: MemberId, target: Member) -> None:
+        if (one.member, target.member) in self.blocked:
+            return
         try:
             _, answer = target.replica.accept_peer(split_frame(one.replica.hello()))
         except PeerRefused as refused:
@@ -232,12 +249,14 @@ class Cluster:
             sent, one.host.sent = one.host.sent, []
             for peer, frame in sent:
                 target = next((each for each in self.up if each.member == peer), None)
-                if target is not None and peer in one.host.links:
+                is_lost = peer not in one.host.links or (one.member, peer) in self.blocked
+                if target is not None and not is_lost:
                     target.replica.receive_peer(one.member, frame)
 
     def run(self, rounds: int = 10, elapsed_ms: int = 50) -> None:
         """So many rounds: time, all frames, and all work that is under way."""
         for _ in range(rounds):
+            self._close_inbound()
             self._dial()
             for each in self.up:
                 each.turn(elapsed_ms)

@@ -71,6 +71,8 @@ class FakeHost:
         self.dialled: dict[MemberId, str] = {}
         """The addresses of the peers that the replica wants links to."""
         self.links: set[MemberId] = set()
+        self.closed_inbound: list[MemberId] = []
+        """Peers whose own connection to this one was closed; `Cluster` tells them."""
         self.unsent: dict[int, int] = {}
         """Bytes that wait for each slow peer or connection; the test takes them out."""
         self.inline = False
@@ -97,6 +99,9 @@ class FakeHost:
     def disconnect_peer(self, peer: MemberId) -> None:
         del self.dialled[peer]
         self.links.discard(peer)
+
+    def close_inbound(self, peer: MemberId) -> None:
+        self.closed_inbound.append(peer)
 
     def reply(self, connection: int, frame: bytes) -> None:
         message = decode_server(split_frame(frame))

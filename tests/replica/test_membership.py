@@ -127,7 +127,7 @@ def test_c35_what_is_rolled_back_is_forgotten_on_the_disk_too_and_names_no_clust
     cluster.mend(old)
     cluster.run(20)
     assert D not in old.types
-    assert newcomer.member not in old.host.dialled
+    assert newcomer.member not in old.replica.members.peers
     assert {each.entry for each in old.stored.records} == {NO_ENTRY}
     cluster.change(ChangeKind.ADD, newcomer, MemberType.PASSIVE)
     assert old.replica.members.cluster_incarnation == new.directory.identity.incarnation

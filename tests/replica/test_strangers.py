@@ -75,3 +75,86 @@ def test_c33_a_leader_that_it_does_not_know_tells_it(remembers: bool) -> None:
     cluster.run(40, 500)
     assert D not in member.types
     assert member.directory.log.last_index == 0
+
+
+@pytest.mark.parametrize("type", [MemberType.PASSIVE, MemberType.ACTIVE])
+def test_c33_who_keeps_its_own_links_notices_that_it_was_removed(type: MemberType) -> None:
+    """The leader has no link to it at that moment, and its own links to all of them stay open."""
+    cluster = Cluster(3)
+    cluster.elect()
+    member = cluster.add(D, type)
+    cluster.append(2)
+    leader = cluster.leader
+    cluster.blocked = {(leader.member, member.member)}
+    leader.host.links.discard(member.member)
+    leader.replica.peer_down(member.member)
+    cluster.run(2)
+    assert len(member.host.links) == 3
+    cluster.change(ChangeKind.REMOVE, member, MemberType.INACTIVE)
+    assert member.types[D] == type.value
+    cluster.blocked = set()
+    cluster.run(20, 100)
+    assert D not in member.types
+    assert member.was_wiped
+
+
+@pytest.mark.parametrize("type", [MemberType.PASSIVE, MemberType.ACTIVE])
+def test_c33_the_next_leader_tells_whom_the_one_before_could_not(type: MemberType) -> None:
+    """No link breaks; the leader that removed it dies before its notice has arrived."""
+    cluster = Cluster(3)
+    cluster.elect()
+    member = cluster.add(D, type)
+    cluster.append(2)
+    leader = cluster.leader
+    cluster.blocked = {(leader.member, member.member)}
+    cluster.change(ChangeKind.REMOVE, member, MemberType.INACTIVE)
+    assert member.types[D] == type.value
+    cluster.cut(leader)
+    cluster.elect()
+    cluster.run(20, 100)
+    assert D not in member.types
+    assert member.was_wiped
+
+
+def test_c33_a_frame_of_somebody_without_a_link_closes_its_connection() -> None:
+    """However it came to that: it dials again, and is answered."""
+    cluster = Cluster(3)
+    cluster.elect()
+    member = cluster.add(D, MemberType.ACTIVE)
+    cluster.append(2)
+    leader = cluster.leader
+    cluster.blocked = {(leader.member, member.member)}
+    cluster.closes_arrive = False
+    leader.host.links.discard(member.member)
+    leader.replica.peer_down(member.member)
+    cluster.run(2)
+    cluster.change(ChangeKind.REMOVE, member, MemberType.INACTIVE)
+    cluster.blocked, cluster.closes_arrive = set(), True
+    assert leader.member in member.host.links
+    assert member.member not in leader.host.dialled
+    cluster.run(60, 100)
+    assert D not in member.types
+    assert member.was_wiped
+
+
+def test_c33_who_hears_of_a_leader_that_it_has_a_link_to_dials_it_again() -> None:
+    """A passive member sends nothing by itself, except for its question who leads."""
+    cluster = Cluster(3)
+    cluster.elect()
+    member = cluster.add(D)
+    cluster.append(2)
+    leader = cluster.leader
+    cluster.blocked = {(leader.member, member.member)}
+    cluster.closes_arrive = False
+    leader.host.links.discard(member.member)
+    leader.replica.peer_down(member.member)
+    cluster.run(2)
+    cluster.change(ChangeKind.REMOVE, member, MemberType.INACTIVE)
+    for each in cluster.members[:3]:  # a follower answers its question, and it has no other link
+        if each is not leader:
+            each.host.connect(member.member, D)
+    cluster.run(2)
+    cluster.blocked = set()
+    cluster.run(60, 500)
+    assert D not in member.types
+    assert member.was_wiped

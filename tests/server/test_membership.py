@@ -209,6 +209,21 @@ def test_a_member_leaves(tmp_path: Path, loop: str) -> None:
     growing(tmp_path, test)
 
 
+def test_c33_who_is_removed_while_only_its_own_link_is_open_is_told(tmp_path: Path) -> None:
+    async def test(cluster: Growing) -> None:
+        a = await cluster.bootstrap()
+        b = await cluster.join("b", type="passive")
+        host: Any = a._node.host if a._node is not None else None
+        host.disconnect_peer(b.status().member)
+        await cluster.until(lambda: a.status().unreachable == (str(b.address),))
+        await a.cluster.members[str(b.address)].remove()
+        await cluster.until(lambda: b.state is ServerState.INACTIVE)
+        assert b.is_running
+        assert list(a.cluster.members) == [str(a.address)]
+
+    growing(tmp_path, test)
+
+
 def test_servers_that_join_together_are_all_added(tmp_path: Path) -> None:
     async def test(cluster: Growing) -> None:
         a = await cluster.bootstrap()
