@@ -19,6 +19,7 @@ from copycat.errors import (
     ConfigurationError,
     CopycatError,
     IllegalMemberStateError,
+    MajorityAtRiskError,
     MemberUnreachableError,
     NoLeaderError,
     NotLeaderError,
@@ -47,7 +48,7 @@ PROGRESS_S = 3.0
 _BUSY = (NoLeaderError, ChangeInProgressError)
 """A change is asked for again after these: it names what it is based on, so it never undoes what
 was changed meanwhile."""
-_WAITED_FOR = (*_BUSY, MemberUnreachableError)
+_WAITED_FOR = (*_BUSY, MemberUnreachableError, MajorityAtRiskError)
 """A member that joins is added when these obstacles are gone."""
 LADDER = (MemberType.RESERVE, MemberType.PASSIVE, MemberType.ACTIVE)
 
@@ -198,8 +199,12 @@ class Membership:
         view = await self._change_newcomer(ChangeKind.ADD, member, first, base, address)
         if type is not MemberType.ACTIVE:
             return view
+        return await self.promote_newcomer(member, address, view.entry)
+
+    async def promote_newcomer(self, member: MemberId, address: str, base: EntryId) -> ClusterView:
+        """Give `member`, which was added to become active, its vote when it has caught up."""
         self._wait_for(f"waiting for {address} to catch up with the log")
-        change = self._change_newcomer(ChangeKind.PROMOTE, member, type, view.entry)
+        change = self._change_newcomer(ChangeKind.PROMOTE, member, MemberType.ACTIVE, base)
         return await self._with_progress(member, change)
 
     async def _change_newcomer(

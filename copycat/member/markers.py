@@ -12,6 +12,7 @@ and "os"); a clean stop deletes it. It tells the next start what may be missing 
 
 `suspect` and `given-up`: entries that damage destroyed, and those whose loss an operator accepted.
 `damage-seen`: an entry that a running member could not read.
+`unfinished-join`: this server asked to be added with a vote, and has not got it so far.
 `deleted-log`: a leader once made this member a reserve, or removed it, and the log was deleted.
 """
 
@@ -35,6 +36,7 @@ __all__ = [
     "NOTE_FILE",
     "UNSYNCED_ACKS_FILE",
     "LostEntries",
+    "UnfinishedJoin",
     "UnsyncedAcks",
     "check_level",
     "clear_note",
@@ -273,3 +275,29 @@ def write_deleted_log(env: Env, directory: str, entry: EntryId) -> None:
     member acknowledged (C33)."""
     line = encode_line({"index": entry.index, "term": entry.term})
     env.replace_file(f"{directory}/{DELETED_LOG_FILE}", line)
+
+
+class UnfinishedJoin:
+    """The record of a server that asked to be added as ACTIVE, and has not got its vote so far.
+
+    It is PASSIVE first. When the server stops between these two steps, its configuration says the
+    same as that of a member that a user has made PASSIVE; only this record tells that the vote is
+    still to be asked for.
+    """
+
+    def __init__(self, env: Env, directory: str) -> None:
+        self._env = env
+        self._path = f"{directory}/unfinished-join"
+
+    def exists(self) -> bool:
+        """Whether the vote is still to be asked for."""
+        return self._env.exists(self._path)
+
+    def write(self) -> None:
+        """Durable when it returns."""
+        self._env.replace_file(self._path, b"active\n")
+
+    def clear(self) -> None:
+        """Delete the record: the join is complete, or was given up."""
+        if self.exists():
+            self._env.remove(self._path)

@@ -45,7 +45,8 @@ __all__ = [
 
 PROMOTION_TIMEOUTS = 40
 """A promotion that gains nothing for so many election timeouts is taken back: half a minute with
-the default of 750 ms."""
+the default of 750 ms. An entry that others write and the member gets is no gain: it is as far
+behind as before, and what hinders its vote may be a voter that is away."""
 
 
 def on_change_requested(raft: State, token: int, change: ConfigurationChange) -> None:
@@ -314,8 +315,9 @@ def on_progress(raft: State, leader_state: LeaderState) -> None:
         progress = leader_state.progress.get(member)
         if progress is None:
             continue  # it is this member, elected by an entry that is not committed so far
-        if progress.counted_index > promotion.best_index:
-            promotion.best_index = progress.counted_index
+        lag = raft.terms.last_index - progress.counted_index
+        if lag < promotion.least_lag:
+            promotion.least_lag = lag
             promotion.gained_at_ms = raft.now_ms
         if raft.storage_full:  # it is this member that hinders it
             promotion.gained_at_ms = raft.now_ms

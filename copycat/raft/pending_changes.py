@@ -15,6 +15,9 @@ WAITING_MAX = 64
 """So many requests wait for one promotion, or for the entry that is not committed. With one more,
 the one that waits longest is refused: most likely who asked has asked again since."""
 
+INDEX_END = 1 << 63
+"""Above every index."""
+
 
 class PendingChange(NamedTuple):
     """One request that waits for its entry to be committed."""
@@ -33,8 +36,8 @@ class Promotion:
     """
 
     __slots__ = (
-        "best_index",
         "gained_at_ms",
+        "least_lag",
         "missing",
         "refusal",
         "round_at_ms",
@@ -46,10 +49,10 @@ class Promotion:
     def __init__(self, now_ms: int) -> None:
         self.tokens: list[int] = []
         """Who asked for it, here; empty when an earlier leader was asked."""
-        self.best_index = 0
-        """The highest index that the member has acknowledged."""
+        self.least_lag = INDEX_END
+        """The fewest entries that the member lacked ever."""
         self.gained_at_ms = now_ms
-        """When that last rose."""
+        """When that last fell."""
         self.round_index = 0
         self.round_request = 0
         """The first request whose answer can end the round; 0: no round has begun."""

@@ -24,7 +24,7 @@ from copycat.replica.members import MemberTable
 from copycat.replica.options import ReplicaOptions
 from copycat.types import MemberId, ServerState
 
-__all__ = ["LeaderSearch"]
+__all__ = ["ELECTIONS", "LeaderSearch"]
 
 NEVER_MS = 1 << 62
 ELECTIONS = 10
@@ -32,7 +32,7 @@ ELECTIONS = 10
 
 
 class LeaderSearch:
-    """Called in turns. A cluster that has its founders only knows all of its members."""
+    """Called in turns. Who knows of founders only asks when somebody else knows of more."""
 
     def __init__(
         self,
@@ -58,8 +58,9 @@ class LeaderSearch:
     @property
     def due_ms(self) -> int:
         """When `advance` has something to do."""
-        raft, clock = self._raft, self._clock
-        if raft.state is ServerState.LEADER or self._members.committed.entry == BOOTSTRAP:
+        raft, clock, members = self._raft, self._clock, self._members
+        are_founders = members.committed.entry == BOOTSTRAP and not members.is_behind
+        if raft.state is ServerState.LEADER or are_founders:
             return NEVER_MS
         # Who has no vote never forgets a leader, so what counts is when it was heard.
         silent_ms = clock.now_ms + raft.leader_active_until_ms - raft.now_ms

@@ -87,6 +87,9 @@ class MemberTable(Mapping[MemberId, str]):
         """The newest that is known to be committed: who is passive or a reserve is so by it."""
         self.cluster_incarnation = 0
         """Which cluster this is (C41); 0 while no configuration entry is committed."""
+        self.is_behind = False
+        """Another member knew which cluster this is when this one did not: the members were
+        changed, and some that this one does not know may be among them."""
         self._address = address
         self._records = self._all_records()
         self.links: set[MemberId] = set()
@@ -286,10 +289,7 @@ class Handshake:
             )
         self._check_cluster(hello)
         if hello.member == self._members.member or not self._may_be_heard(hello):
-            raise self._wrong(
-                f"{hello.address} with member id {hello.member:032x} is no other member of "
-                f'cluster "{self._cluster_name}"'
-            )
+            raise self._stranger(hello)
         if hello.skips != self._skips:
             raise ConfigurationError(
                 f"{hello.address} skips {_listed(hello.skips)}, {own_address} skips"
@@ -298,7 +298,19 @@ class Handshake:
                 " --skip-entry INDEX DIRECTORY, or copy the file skipped-entries",
             )
         self._check_incarnation(hello)
+        if hello.cluster_incarnation and not self._members.cluster_incarnation:
+            self._members.is_behind = True
         return hello.member
+
+    def _stranger(self, hello: Hello) -> WrongDirectoryError:
+        who = f"{hello.address} with member id {hello.member:032x}"
+        if hello.member == self._members.member or not self._members.cluster_incarnation:
+            return self._wrong(f'{who} is no other member of cluster "{self._cluster_name}"')
+        return self._wrong(
+            f'{who} is no member of cluster "{self._cluster_name}", and no directory of it: it was'
+            " removed before it ever took part, or is of another cluster with this name. To become"
+            " a member it needs an empty directory, and joins"
+        )
 
     def _may_be_heard(self, hello: Hello) -> bool:
         """Whether a Hello is a member's, or of one that may be a member without our knowledge.
@@ -306,11 +318,17 @@ class Handshake:
         A member of the same cluster is heard whatever the configuration here says: it may be
         newer there, and its log decides about votes. So is one that was no founder while
         the cluster has only founders so far: it may be about to join.
+
+        Who does not know the cluster, where the members were changed, is a founder that was away
+        and has been removed since. The cluster knows its directory by the incarnation that a
+        leader committed, so it is heard, and told (C33). Else it may be of another cluster.
         """
         if hello.member in self._members or hello.member in self._members.invited:
             return True
         if hello.cluster_incarnation:
             return True  # `_check_cluster` compared it, if this member knows it
+        if self._known_incarnation(hello.member) == hello.incarnation:
+            return True
         is_joining = not (hello.members and self._founders)
         return not self._members.cluster_incarnation and is_joining
 
@@ -364,9 +382,13 @@ class Handshake:
         self._members.greeted(peer, hello.incarnation)
         return Reachable(peer, hello.fresh, hello.lost)
 
+    def _known_incarnation(self, member: MemberId) -> int | None:
+        """Of the directory that `member` had when a leader met it first."""
+        logged = self._logged.get(member)
+        return self._members.committed_incarnations.get(member, logged)
+
     def _check_incarnation(self, hello: Hello) -> None:
-        logged = self._logged.get(hello.member)
-        known = self._members.committed_incarnations.get(hello.member, logged)
+        known = self._known_incarnation(hello.member)
         if known is not None and known != hello.incarnation:
             raise WrongDirectoryError(
                 f"{hello.address} came back with another directory (incarnation "

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from functools import partial
 from typing import NamedTuple
 
 from copycat.client.cluster_connection import ClusterConnection
+from copycat.client.membership import Membership, member_of
 from copycat.errors import NoLeaderError
 from copycat.member.configuration_file import StoredConfigurations
 from copycat.protocol.client import ClusterView, ViewRequest
 from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
-from copycat.types import MemberId
+from copycat.types import MemberId, MemberType
 
-__all__ = ["Newcomer", "find_cluster"]
+__all__ = ["Newcomer", "become", "find_cluster"]
 
 log = logging.getLogger("copycat.server")
 
@@ -65,3 +67,21 @@ async def find_cluster(connection: ClusterConnection, name: str) -> ClusterView:
                 "%s: waiting for a cluster to join: %s (for %.0f s by now)", name, why, now - begun
             )
         await asyncio.sleep(AGAIN_S)
+
+
+async def become(
+    connection: ClusterConnection, name: str, member: MemberId, address: str, goal: MemberType
+) -> ClusterView:
+    """Have the cluster make the server `name` a member of this type; the cluster as it is then.
+
+    Who is a member already stays what it is, except that a server which is to be active, and is
+    passive, asks for its vote: an earlier start has asked for that, and ended before it had it.
+    """
+    view = await find_cluster(connection, name)
+    membership = Membership(connection.ask, say=partial(log.info, "%s: %s", name))
+    known = member_of(view, member)
+    if known is None:
+        return await membership.add(member, address, goal, view.entry)
+    if goal is MemberType.ACTIVE and known.type is MemberType.PASSIVE:
+        return await membership.promote_newcomer(member, address, view.entry)
+    return view

@@ -24,7 +24,6 @@ import msgspec
 
 from copycat.callbacks import check_callback
 from copycat.client.cluster_connection import ClusterConnection
-from copycat.client.membership import Membership
 from copycat.config import Address, AddressLike, Duration, Storage, choice
 from copycat.errors import (
     ConfigurationError,
@@ -37,21 +36,22 @@ from copycat.fork_guard import ForkGuard
 from copycat.listener_tasks import ListenerTasks
 from copycat.listeners import Listener, Listeners
 from copycat.machine.machine import StateMachine
+from copycat.member.markers import UnfinishedJoin
 from copycat.protocol.client import ClusterRequest, ClusterView
 from copycat.replica.leadership_transfer import TransferOutcome
 from copycat.replica.status import Status
 from copycat.server.arguments import ArgumentChecker, make_machine, parse_founders
 from copycat.server.cluster import Cluster
 from copycat.server.cluster_events import ClusterWatch
-from copycat.server.joining import Newcomer, find_cluster
+from copycat.server.joining import Newcomer, become, find_cluster
 from copycat.server.loop_thread import LoopThread
 from copycat.server.node import Node
 from copycat.server.startup import is_new_directory
+from copycat.storage import Env
 from copycat.tracebacks import log_error
 from copycat.types import (
     Compaction,
     CompactionReport,
-    MemberId,
     MemberType,
     MemberTypeLike,
     ServerState,
@@ -339,7 +339,8 @@ class CopycatServer(Generic[S]):
 
         The first call needs an empty directory, which gets an id of its own, 128 random bits. A
         later start with the same directory continues as the member that it is, whatever type that
-        is by then: the configuration that is stored wins over arguments.
+        is by then: the configuration that is stored wins over arguments. Only a start that ended
+        before an active member got its vote is gone on with: the next one asks for the vote again.
 
         Errors: those of `bootstrap`; MemberIdReusedError: this member was removed, and needs an
         empty directory to come back; the other ChangeRefusedErrors. After an error nothing is
@@ -390,9 +391,15 @@ class CopycatServer(Generic[S]):
                 options.address,
             )
         connection.learn([one.address for one in status.configuration.members])
-        if not is_member and goal is not MemberType.INACTIVE:
-            view = await self._ask_to_be_added(connection, status.member, goal)
+        unfinished = UnfinishedJoin(Env(), self._storage.directory)
+        if goal is MemberType.ACTIVE and not is_member:
+            await asyncio.to_thread(unfinished.write)
+        is_unfinished = goal is MemberType.ACTIVE and await asyncio.to_thread(unfinished.exists)
+        if is_unfinished or not (is_member or goal is MemberType.INACTIVE):
+            address = str(options.address)
+            view = await become(connection, self.name, status.member, address, goal)
             await node.wait_for_configuration(view.entry)
+        await asyncio.to_thread(unfinished.clear)
         if is_member or goal is not MemberType.INACTIVE:
             await self._wait_for_leader(node)
 
@@ -415,16 +422,6 @@ class CopycatServer(Generic[S]):
         """Whether the node is a member, as far as its directory knows."""
         status = node.status()
         return status.configuration.record(status.member) is not None
-
-    async def _ask_to_be_added(
-        self, connection: ClusterConnection, member: MemberId, goal: MemberType
-    ) -> ClusterView:
-        view = await find_cluster(connection, self.name)
-        if any(one.member == member for one in view.members):
-            return view
-        say = partial(log.info, "%s: %s", self.name)
-        membership = Membership(connection.ask, say=say)
-        return await membership.add(member, str(self._options.address), goal, view.entry)
 
     async def leave(self) -> None:
         """Have the cluster remove this member, and stop it.

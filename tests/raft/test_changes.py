@@ -25,6 +25,7 @@ from copycat.raft.effects import (
 )
 from copycat.raft.events import (
     ChangeRequested,
+    Proposed,
     Reachable,
     ReadRequested,
     Synced,
@@ -32,6 +33,7 @@ from copycat.raft.events import (
     TransferRequested,
 )
 from copycat.raft.progress import Scope
+from copycat.raft.state import NOBODY
 from copycat.types import NO_ENTRY, ChangeRefusal, EntryId, MemberId, MemberType
 from tests.raft.helpers import OPTIONS, leader, of, receive, sends, ship
 
@@ -240,6 +242,35 @@ def test_c36_the_flag_is_taken_back_after_a_while() -> None:
         MemberRecord(D, PASSIVE, since=4)
     ]
     assert outcomes([*effects, *commit(raft, B, C)]) == [(1, ChangeRefusal.TIMED_OUT)]
+
+
+@pytest.mark.parametrize(
+    ("away", "replaying", "refusal"),
+    [(C, False, ChangeRefusal.NO_MAJORITY), (NOBODY, True, ChangeRefusal.TIMED_OUT)],
+)
+def test_c36_what_others_write_is_no_gain(
+    away: MemberId, replaying: bool, refusal: ChangeRefusal
+) -> None:
+    """The member has all entries at once, and yet cannot get its vote: the flag is taken back in a
+    cluster that is written to, as it is in one where nothing happens."""
+    raft = flagged()
+    peers = [peer for peer in (B, C, D) if peer != away]
+    for _ in range(2 * OPTIONS.election_timeout_ms // OPTIONS.heartbeat_interval_ms):
+        heartbeat(raft, *[peer for peer in peers if peer != D])
+    made: list[Configuration | None] = []
+    effects: list[Effect] = []
+    beats = PROMOTION_TIMEOUTS * OPTIONS.election_timeout_ms // OPTIONS.heartbeat_interval_ms
+    for _ in range(beats + 4):
+        ship(raft, raft.step(Proposed(1)))
+        effects = heartbeat(raft, *peers, replaying=replaying)
+        effects += raft.step(Synced(raft.sync_ticket))
+        made = appended(effects)
+        if made:
+            break
+    assert [each.record(D) for each in made if each is not None] == [
+        MemberRecord(D, PASSIVE, since=4)
+    ]
+    assert outcomes([*effects, *commit(raft, *peers)]) == [(1, refusal)]
 
 
 def test_c36_whoever_asks_for_the_same_promotion_waits_for_it() -> None:

@@ -235,6 +235,7 @@ class Cluster:
             _, answer = target.replica.accept_peer(split_frame(one.replica.hello()))
         except PeerRefused as refused:
             self.refusals.append(refused.message)
+            one.replica.outage.link_failed(peer, refused.message)
             return
         try:
             event = one.replica.check_hello(peer, split_frame(answer))

@@ -19,7 +19,7 @@ from copycat.protocol.peer import Hello
 from copycat.protocol.wire import PROTOCOL_VERSIONS
 from copycat.raft.configuration import Configuration
 from copycat.replica.members import Handshake, MemberTable, PeerRefused
-from copycat.types import MemberId
+from copycat.types import EntryId, MemberId
 
 ADDRESSES = ("a:1", "b:1", "c:1")
 IDS = {address: member_id("test", address) for address in ADDRESSES}
@@ -135,8 +135,20 @@ def test_who_knows_no_cluster_and_is_no_founder_is_heard_by_founders_only() -> N
     stranger = joined(0).hello(fresh=True)
     assert handshake("a:1").judge(stranger) == MemberId(5)
     assert joined(0).judge(hello("a:1")) == IDS["a:1"]
-    with pytest.raises(WrongDirectoryError, match="is no other member"):
+    with pytest.raises(WrongDirectoryError, match=r"is no member of cluster .* empty directory"):
         handshake("a:1", cluster_incarnation=9).judge(stranger)
+
+
+def test_c41_a_founder_that_was_away_is_heard_by_the_incarnation_of_its_directory() -> None:
+    """It was removed meanwhile, and knows no change; who has joined has no list of founders."""
+    for mine in (handshake("a:1", cluster_incarnation=9), joined()):
+        mine._members.commit(CONFIGURATION.without(IDS["b:1"], EntryId(1, 5)))
+        with pytest.raises(WrongDirectoryError, match="it was removed before it ever took part"):
+            mine.judge(hello("b:1"))
+        mine.record_incarnation(IDS["b:1"], 7)
+        assert mine.judge(hello("b:1")) == IDS["b:1"]
+        with pytest.raises(WrongDirectoryError, match="no member of cluster"):
+            mine.judge(hello("b:1", incarnation=8))
 
 
 def test_the_directory_of_a_stranger_is_committed_when_it_is_a_member() -> None:

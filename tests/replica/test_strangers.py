@@ -158,3 +158,45 @@ def test_c33_who_hears_of_a_leader_that_it_has_a_link_to_dials_it_again() -> Non
     cluster.run(60, 500)
     assert D not in member.types
     assert member.was_wiped
+
+
+@pytest.mark.parametrize("joined_leads", [False, True])
+def test_c41_a_founder_that_missed_the_first_change_hears_that_it_was_removed(
+    joined_leads: bool,
+) -> None:
+    """It does not know which cluster this is, and it may not know who leads; a member that joined
+    has no list of founders."""
+    cluster = Cluster(3)
+    cluster.elect()
+    founder = next(each for each in cluster.members if each is not cluster.leader)
+    cluster.cut(founder)
+    newer = cluster.add(D)
+    cluster.change(ChangeKind.REMOVE, founder, MemberType.INACTIVE)
+    if joined_leads:
+        cluster.change(ChangeKind.PROMOTE, newer, MemberType.ACTIVE)
+        done: list[TransferOutcome] = []
+        cluster.leader.replica.transfer_leadership(newer.member, done.append)
+        cluster.run(20)
+        assert cluster.leader is newer
+    cluster.mend(founder)
+    cluster.restart(founder, cleanly=False)
+    assert founder.types[founder.address] == "active"
+    cluster.run(80, 200)
+    assert founder.address not in founder.types
+    assert founder.was_wiped
+
+
+def test_c41_a_founder_that_never_came_hears_what_it_needs() -> None:
+    """No leader ever met it, so its directory may be of another cluster with this name."""
+    cluster = Cluster(3)
+    founder = cluster.members[0]
+    cluster.away.add(founder.member)
+    cluster.elect()
+    cluster.add(D)
+    cluster.change(ChangeKind.REMOVE, founder, MemberType.INACTIVE)
+    cluster.mend(founder)
+    cluster.run(80, 200)
+    assert founder.types[founder.address] == "active"
+    why = founder.replica.outage.explain().reason
+    assert "it was removed before it ever took part" in why
+    assert "needs an empty directory, and joins" in why

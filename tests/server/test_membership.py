@@ -24,6 +24,7 @@ from copycat import (
 )
 from copycat.cli.cluster.app import ClusterOptions, run_with
 from copycat.client.cluster_connection import ClusterConnection
+from copycat.client.membership import Membership
 from tests.server.cluster import Book, free_address, run, server
 
 pytestmark = pytest.mark.slow
@@ -205,6 +206,34 @@ def test_a_member_leaves(tmp_path: Path, loop: str) -> None:
         await cluster.all_see(b="active")
         assert b.state is ServerState.LEADER
         await cluster.until(lambda: cluster.heard["b"][-1] == f"leave {a.address}")
+
+    growing(tmp_path, test)
+
+
+def test_a_join_that_ended_before_the_vote_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next start asks for the vote. Who was made passive since then is not promoted."""
+
+    async def ends(self: Membership, *of_whom: object) -> None:
+        raise ZeroDivisionError
+
+    async def test(cluster: Growing) -> None:
+        a = await cluster.bootstrap()
+        with monkeypatch.context() as patch:
+            patch.setattr(Membership, "promote_newcomer", ends)
+            with pytest.raises(ZeroDivisionError):
+                await cluster.join("b")
+        b = cluster.servers["b"]
+        assert not b.is_running
+        assert cluster.types(a) == {"a": MemberType.ACTIVE, "b": MemberType.PASSIVE}
+        await b.join(str(a.address))
+        await cluster.all_see(a="active", b="active")
+        await a.cluster.members[str(b.address)].demote("passive")
+        await cluster.all_see(a="active", b="passive")
+        await b.shutdown()
+        await b.join(str(a.address))
+        assert cluster.types(b) == {"a": MemberType.ACTIVE, "b": MemberType.PASSIVE}
 
     growing(tmp_path, test)
 
