@@ -79,7 +79,9 @@ def _join_change_in_flight(
     newest = raft.configuration
     record = newest.record(change.member)
     is_flag = change.type is MemberType.ACTIVE and record is not None and record.is_promotable
-    if not (goal_holds(change, newest) or is_flag):
+    committed = raft.committed_configuration
+    is_unknown = change.kind is ChangeKind.REMOVE and committed.record(change.member) is None
+    if is_unknown or not (goal_holds(change, newest) or is_flag):
         _refuse(raft, token, ChangeRefusal.IN_FLIGHT)
         return
     waiting = leader_state.changes.waiting

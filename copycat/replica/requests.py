@@ -180,7 +180,7 @@ class RequestRouter:
             self._connections.request_received(route.token, message)
         elif not self._outage.is_member(route.peer):
             # Who is no member, as far as this one knows, may ask about the members only (C41).
-            self._replies.refuse(route, message, self._outage.explain())
+            self._replies.refuse(route, message, self._no_member(route.peer))
             return
         if isinstance(message, QueryRequest):
             if self._serves(message):
@@ -199,6 +199,11 @@ class RequestRouter:
             self._proposal_queue.request(route, message)
             return
         self._forward(route, message, frame)
+
+    def _no_member(self, peer: MemberId) -> RefusalReason:
+        address = self._members.dialled_address(peer) or f"{peer:032x}"
+        reason = f"{address} is no member of this cluster, so no request of its clients is served"
+        return RefusalReason(Refusal.NO_LEADER, reason)
 
     def _is_for_here(self, route: Route, message: ClusterRequest) -> bool:
         """Whether this member answers: what concerns the cluster its leader answers; what may be
@@ -237,6 +242,7 @@ class RequestRouter:
     def _returned(self, token: int, request: int, frame: bytes, refusal: bytes) -> None:
         self.forwarded_requests.answered(token, request)
         if self._local_requests.is_local(token):
+            self.forwarded_requests.connection_closed(token)  # no other request has this token
             self._local_requests.answer(token, decode_server(split_frame(frame)))
             return
         if refusal and not self._host.has_room(MemberId(0), token, FORWARDED_NBYTES_MAX):

@@ -185,9 +185,11 @@ class Node:
 
     def _on_failure(self, cause: BaseException) -> None:
         built = self._started_member
-        self._failed(
-            cause if built is None else record_damage(built.directory, built.addresses, cause)
-        )
+        if built is not None:
+            members = built.replica.members
+            is_alone = members.configuration.voters == (members.member,)
+            cause = record_damage(built.directory, cause, is_alone=is_alone)
+        self._failed(cause)
 
     def _log_disk_space(self, directory: MemberDirectory, full: bool) -> None:
         """F12: log that the disk is full, with free space, limit and size of the log, or that it

@@ -14,8 +14,10 @@ from collections.abc import Iterable
 from copycat.config import Address
 from copycat.errors import CopycatError
 from copycat.net import escaped
+from copycat.replica.leader_search import ELECTIONS
 from copycat.replica.replica import Replica
 from copycat.server.peer_link import LinkHost, greeting
+from copycat.types import ServerState
 
 __all__ = ["SeedLink", "seed_links"]
 
@@ -23,6 +25,8 @@ log = logging.getLogger("copycat.server")
 
 WAIT_MIN_S = 0.05
 WAIT_MAX_S = 5.0
+IDLE_S = 1.0
+"""How often it is looked whether somebody leads, while somebody does."""
 
 
 class SeedLink:
@@ -47,13 +51,19 @@ class SeedLink:
         while True:
             if self._is_needed():
                 await self._try()
-                wait = min(2 * wait, WAIT_MAX_S)
-            await asyncio.sleep(wait * random.uniform(0.75, 1.25))
+                pause = wait = min(2 * wait, WAIT_MAX_S)
+            else:
+                pause, wait = IDLE_S, WAIT_MIN_S
+            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
 
     def _is_needed(self) -> bool:
-        """Whether nobody leads as far as this member knows, and the address is no member's."""
-        replica = self._replica
-        return not replica.raft.leader and str(self._address) not in replica.members.addresses
+        """Whether nobody leads as far as this member knows, or the leader is silent, and the
+        address is no member's. Who has no vote never forgets a leader."""
+        raft, members = self._replica.raft, self._replica.members
+        if str(self._address) in members.addresses or raft.state is ServerState.LEADER:
+            return False
+        silent_ms = raft.now_ms - raft.leader_active_until_ms
+        return not raft.leader or silent_ms >= ELECTIONS * raft.options.election_timeout_ms
 
     async def _try(self) -> None:
         before, self.reason = self.reason, ""

@@ -20,7 +20,7 @@ from copycat.errors import ConfigurationError, CorruptLogError, DirectoryInUseEr
 from copycat.machine.machine import StateMachine
 from copycat.machine.session_executor import SessionExecutor
 from copycat.member.ballast_file import BallastFile, ballast_size
-from copycat.member.configuration_file import NOTHING_STORED, read_configurations
+from copycat.member.configuration_file import NOTHING_STORED, is_sole_voter, read_configurations
 from copycat.member.directory import MemberDirectory
 from copycat.member.holders import with_holder
 from copycat.member.identity import read_identity
@@ -55,6 +55,8 @@ class Start(NamedTuple):
     configuration: Configuration | None
     """The newest one that this member knows before it has read its log; None: only the log says
     who the members are."""
+    is_alone: bool = False
+    """No other member votes: nobody could give back an entry that is lost here."""
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -88,7 +90,8 @@ def start_of(
     if stored.records:
         configuration = configuration_of(stored.records[-1])
         _log_other_members(options.name, configuration, member_addresses)
-        return Start(identity.member, identity.members, None, configuration)
+        is_alone = is_sole_voter(stored, identity)
+        return Start(identity.member, identity.members, None, configuration, is_alone)
     if not identity.members:
         return Start(identity.member, (), None, None)
     founders = tuple(sorted({*member_addresses, address}))
@@ -105,7 +108,7 @@ def start_of(
 
 def _founder(options: ServerOptions, member: MemberId, founders: tuple[str, ...]) -> Start:
     by_id = {member_id(options.cluster_name, address): address for address in founders}
-    return Start(member, founders, None, Configuration.bootstrap(by_id))
+    return Start(member, founders, None, Configuration.bootstrap(by_id), len(founders) == 1)
 
 
 def _log_other_members(
@@ -129,12 +132,8 @@ def is_new_directory(options: ServerOptions, directory: str) -> bool:
 
 
 class StartedMember(NamedTuple):
-    """What `build` made; `directory` and `executor` must be closed.
+    """What `build` made; `directory` and `executor` must be closed."""
 
-    addresses: of all members that it knew at the start.
-    """
-
-    addresses: tuple[str, ...]
     directory: MemberDirectory
     executor: SessionExecutor
     replica: Replica
@@ -168,10 +167,9 @@ def build(
         try:
             replica = _replica(options, storage, host, start, directory, loaded, executor)
         except (CorruptLogError, DiskError) as error:
-            raise record_damage(directory, start.addresses, error) from error
+            raise record_damage(directory, error, is_alone=start.is_alone) from error
         undo.pop_all()
-    addresses = start.addresses or replica.members.addresses
-    return StartedMember(addresses, directory, executor, replica)
+    return StartedMember(directory, executor, replica)
 
 
 def _replica(
@@ -237,7 +235,7 @@ def _open_directory(
             compress=storage.compression == "lz4",
             durability=storage.durability,
             boot=_boot_id(),
-            whole=len(start.addresses) == 1 and storage.level is not StorageLevel.MEMORY,
+            whole=start.is_alone and storage.level is not StorageLevel.MEMORY,
             snapshots=partial(loaded.tidy_snapshots, env),
             look=partial(loaded.load_snapshot, env),
             first=NOTHING_STORED if start.newcomer is None else start.newcomer.configurations,
@@ -245,18 +243,20 @@ def _open_directory(
     except DirectoryInUseError as error:
         raise with_holder(f"{storage.directory}/lock", error) from error
     except CorruptLogError as error:
-        raise with_single_member_hint(error, storage.directory, start.addresses) from error
+        if not start.is_alone:
+            raise
+        raise with_single_voter_hint(error, storage.directory) from error
 
 
 def record_damage(
-    directory: MemberDirectory, addresses: tuple[str, ...], error: BaseException
+    directory: MemberDirectory, error: BaseException, *, is_alone: bool
 ) -> BaseException:
     """F11: record in the directory that the log is damaged, when `error` says so.
 
     Returns an error that says that the next start repairs the damage; `error` itself when it is
-    about something else, or when the cluster has one member, so that no other copy exists.
+    about something else, or when no other member votes, so that no other copy counts.
     """
-    damage = directory.note(error) if len(addresses) != 1 else None
+    damage = None if is_alone else directory.note(error)
     return error if damage is None else damage
 
 
@@ -271,15 +271,13 @@ def _boot_id() -> str:
         return ""
 
 
-def with_single_member_hint(
-    error: CorruptLogError, directory: str, members: tuple[str, ...]
-) -> CorruptLogError:
-    """F2: for a cluster of one member, the same error with a hint what to do; else `error`."""
-    if len(members) != 1 or error.index < 1:
+def with_single_voter_hint(error: CorruptLogError, directory: str) -> CorruptLogError:
+    """F2: for the only member that votes, the same error with a hint what to do."""
+    if error.index < 1:
         return error
     return CorruptLogError(
         error.message,
-        state="This cluster has one member, so there is no other copy. Nothing was changed.",
+        state="No other member votes, so no other copy counts. Nothing was changed.",
         hint="restore a backup, or keep the entries before the damage: copycat recover"
         f" {directory} --accept-loss-from {error.index}",
         path=error.path,

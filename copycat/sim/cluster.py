@@ -375,6 +375,26 @@ class Cluster:
         agreed = all(host.leader == id and host.term == leaders[0].term for host in self.members())
         return id if agreed else MemberId(0)
 
+    def know_their_removal(self) -> bool:
+        """Whether all that were members, and run, know that they are none any more (C33).
+
+        One with a higher term than the leader's does not follow it: it learns nothing before the
+        term of the cluster is as high. A founder that knows no change, and that no leader met, is
+        refused: its directory may be of another cluster (C41).
+        """
+        removed = self.raft.membership.removed
+        term = max(host.term for host in self.members())
+        met = {id for each in self.leaders() for id in each.alive.members.committed_incarnations}
+        return not any(
+            host.is_up
+            and host.replica is not None
+            and host.term <= term
+            and id in removed
+            and (id in met or host.alive.members.cluster_incarnation)
+            and host.committed_configuration.record(id) is not None
+            for host, id in zip(self.hosts, self.ids, strict=True)
+        )
+
     def members(self, *, is_stateful: bool = False) -> list[SimHost]:
         """The hosts of all members of the newest committed configuration; is_stateful: of those
         that have a log."""

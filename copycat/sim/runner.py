@@ -13,6 +13,7 @@ from collections import Counter
 import msgspec
 
 from copycat.errors import CopycatError, InternalError
+from copycat.replica.leader_search import ELECTIONS
 from copycat.sim.checkers.linearizability import check_linearizable, check_witness
 from copycat.sim.checkers.log_history import contents, violated
 from copycat.sim.checkers.replay import check_replay, what_must_go
@@ -177,6 +178,9 @@ def _must_live(cluster: Cluster) -> None:
             now=(cluster.agreed_leader(), [host.term for host in cluster.members()]),
         )
     _wait(cluster, "members not equal", rounds, lambda: _converged(cluster))
+    # Who finds no leader by a link asks one member after the other who leads, each after a while.
+    searches = rounds + len(cluster.hosts) * ELECTIONS
+    _wait(cluster, "removed members do not know it", searches, cluster.know_their_removal)
     if cluster.options.workload.is_keyed:
         _clean_all(cluster, rounds)
         _wait(cluster, "members not equal later", rounds, lambda: _converged(cluster))

@@ -286,6 +286,13 @@ def test_c36_whoever_asks_for_the_same_promotion_waits_for_it() -> None:
     ]
 
 
+def test_who_is_no_member_is_not_removed_by_the_change_of_another() -> None:
+    raft = working(D)
+    ask(raft, ConfigurationChange.add(record(D, PASSIVE), NO_ENTRY))
+    effects = ask(raft, ConfigurationChange.remove(MemberId(99), NO_ENTRY), token=2)
+    assert outcomes(effects) == [(2, ChangeRefusal.IN_FLIGHT)]
+
+
 def test_who_stops_leading_answers_whoever_waits() -> None:
     raft = flagged()
     base = raft.committed_configuration.entry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from copycat.protocol.client import Failure, Register, ServerMessage, ViewRequest
 from copycat.replica.leadership_transfer import TransferOutcome
 from copycat.types import ChangeKind, MemberType
 from tests.replica.clusters import Cluster, Member
@@ -200,3 +201,30 @@ def test_c41_a_founder_that_never_came_hears_what_it_needs() -> None:
     why = founder.replica.outage.explain().reason
     assert "it was removed before it ever took part" in why
     assert "needs an empty directory, and joins" in why
+
+
+def test_c41_clients_of_a_member_that_was_removed_hear_that() -> None:
+    cluster = Cluster(3)
+    cluster.elect()
+    member = cluster.add(D)
+    cluster.change(ChangeKind.REMOVE, member, MemberType.INACTIVE)
+    cluster.run(60)
+    assert member.was_wiped
+    assert member.replica.raft.leader == cluster.leader.member
+    member.client(Register(1, "client", 60_000), 77)
+    cluster.run(10)
+    (answer,) = [message for connection, message in member.host.replies if connection == 77]
+    assert isinstance(answer, Failure)
+    assert answer.reason.startswith(f"{D} is no member of this cluster")
+
+
+def test_a_request_of_this_process_that_was_forwarded_is_forgotten_with_its_answer() -> None:
+    cluster = Cluster(3)
+    cluster.elect()
+    follower = next(each for each in cluster.members if each is not cluster.leader)
+    answers: list[ServerMessage] = []
+    for number in range(5):
+        follower.replica.request(ViewRequest(number + 1), answers.append)
+        cluster.run(2)
+    assert len(answers) == 5
+    assert not follower.replica._requests.forwarded_requests._by_connection

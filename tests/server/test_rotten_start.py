@@ -8,11 +8,16 @@ import pytest
 
 from copycat import CorruptLogError
 from copycat.config import Address, ServerOptions
-from copycat.member.configuration_file import CONFIGURATION_FILES
+from copycat.member.configuration_file import (
+    CONFIGURATION_FILES,
+    ConfigurationFile,
+    StoredConfigurations,
+)
 from copycat.member.identity import Identity, write_identity
+from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
 from copycat.server.startup import start_of
 from copycat.storage import Env
-from copycat.types import MemberId
+from copycat.types import EntryId, MemberId, MemberType
 from tests.server.cluster import Book
 from tests.server.test_membership import Growing, growing
 
@@ -85,3 +90,21 @@ def flip(directory: Path, names: tuple[str, ...]) -> None:
         data = bytearray((directory / name).read_bytes())
         data[40] ^= 1
         (directory / name).write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("other", "is_alone"), [(MemberType.PASSIVE, True), (MemberType.ACTIVE, False)]
+)
+def test_f2_who_is_the_only_voter_is_alone(
+    tmp_path: Path, other: MemberType, is_alone: bool
+) -> None:
+    """However many members there are: nobody without a vote gives back what damage took."""
+    env, own = Env(), Identity.of("c", "127.0.0.1:5001", (), MemberId(77))
+    write_identity(env, str(tmp_path), own.with_cluster_incarnation(9).with_incarnation(5))
+    members = (
+        MemberRecord(MemberId(77), MemberType.ACTIVE, "127.0.0.1:5001"),
+        MemberRecord(MemberId(78), other, "127.0.0.1:5002", 3),
+    )
+    record = ConfigurationRecord(EntryId(1, 3), 9, members)
+    ConfigurationFile(env, str(tmp_path)).write(StoredConfigurations((record,)))
+    assert start_of(OPTIONS, str(tmp_path), ()).is_alone is is_alone

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from copycat import CopycatError, ServerState
+from copycat.config import RaftOptions
 from copycat.member.configuration_file import ConfigurationFile
+from copycat.replica.leader_search import ELECTIONS
+from copycat.server.seed_link import SeedLink
 from copycat.storage import Env
 from tests.server.cluster import free_address
 from tests.server.test_membership import Growing, growing
@@ -63,3 +67,28 @@ def test_c45_an_address_where_nobody_listens_does_no_harm(tmp_path: Path) -> Non
         await cluster.all_see(a="active", b="active")
 
     growing(tmp_path, test)
+
+
+def test_c45_who_has_no_vote_asks_when_its_leader_is_silent() -> None:
+    """It remembers the leader, which it may have no link to any more."""
+
+    async def scenario() -> None:
+        options = RaftOptions()
+        raft = SimpleNamespace(
+            leader=1,
+            state=ServerState.PASSIVE,
+            now_ms=1000,
+            leader_active_until_ms=1000,
+            options=options,
+        )
+        replica: Any = SimpleNamespace(raft=raft, members=SimpleNamespace(addresses=()))
+        host: Any = None
+        link = SeedLink(str(free_address()), host, replica)
+        assert not link._is_needed()
+        raft.now_ms += ELECTIONS * options.election_timeout_ms
+        assert link._is_needed()
+        raft.state = ServerState.LEADER
+        assert not link._is_needed()
+        await link.close()
+
+    asyncio.run(scenario())

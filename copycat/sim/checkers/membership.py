@@ -62,7 +62,8 @@ class MembershipChecker:
         self._by_name: dict[EntryId, Configuration] = {BOOTSTRAP: founders}
         self.committed = [founders]
         """Those that are committed, in order of their entries."""
-        self._removed: set[MemberId] = set()
+        self.removed: set[MemberId] = set()
+        """Those that were members by a committed configuration, and are none by a later one."""
         self._newest: dict[int, Configuration] = {}
         """By member number: the newest configuration that it showed in this process."""
         self._heard: dict[int, EntryId] = {}
@@ -157,7 +158,7 @@ class MembershipChecker:
                 appended=known,
                 before=before,
             )
-        reused = self._removed & set(known.ids)
+        reused = self.removed & set(known.ids)
         if reused:
             raise violated("I11", "a member id is used again", appended=known, reused=reused)
 
@@ -171,7 +172,7 @@ class MembershipChecker:
                 shown=shown,
                 entry=configuration,
             )
-        self._removed |= set(self.newest_committed.ids) - set(configuration.ids)
+        self.removed |= set(self.newest_committed.ids) - set(configuration.ids)
         self.committed.append(configuration)
 
     def _check_heard(self, view: MembershipView) -> None:
