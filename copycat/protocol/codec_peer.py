@@ -49,10 +49,11 @@ from copycat.protocol.wire import (
     pack_texts,
     unknown_frame,
 )
-from copycat.types import EntryId, MemberId, SkippedEntry, Span
+from copycat.types import NO_ENTRY, EntryId, MemberId, SkippedEntry, Span
 
 __all__ = [
     "decode_append",
+    "decode_append_reply",
     "decode_forward",
     "decode_hello",
     "decode_hello_refused",
@@ -60,6 +61,7 @@ __all__ = [
     "decode_peer",
     "decode_return",
     "encode_append",
+    "encode_append_reply",
     "encode_forward",
     "encode_hello",
     "encode_hello_refused",
@@ -68,14 +70,20 @@ __all__ = [
     "encode_return",
 ]
 
-_APPEND = Struct("<Q16s12QB7x")
+_APPEND = Struct("<Q16s13Q")
 """term, leader, request, prev (term, index), span (term, first, end), leader_commit,
 deletion_floor, configuration (term, index), log time, since, type of the receiver."""
-_APPEND_REPLY = Struct("<QQB7x9Q")
-_WANTS_SNAPSHOT = 2
-"""In the place of 0 (rejected) and 1 (accepted): rejected, and entries will not do."""
-_STORAGE_FULL, _IS_REPLAYING = 4, 8
-"""Added to these: the sender's disk is full; the state of its machine is not that of its log."""
+_APPEND_REPLY = Struct("<12Q")
+"""term, request, answer, match_index, hint (term, index), stable_index, configuration (term,
+index), last (term, index), commit_index."""
+_ANSWERS = {
+    outcome + 4 * is_full + 8 * is_replaying: (outcome == 1, outcome == 2, is_full, is_replaying)
+    for outcome in range(3)
+    for is_full in (False, True)
+    for is_replaying in (False, True)
+}
+"""The number of each answer -> accepted, wants_snapshot, storage_full, is_replaying."""
+_ANSWER_NUMBERS = {flags: number for number, flags in _ANSWERS.items()}
 _INSTALL = Struct("<Q16s4Q32sQ")
 """term, leader, request, entry (term, index), size of the file, digest, offset."""
 _INSTALL_REPLY = Struct("<5QB7x")
@@ -244,7 +252,8 @@ def decode_append(frame: Frame) -> tuple[AppendEntries, memoryview]:
         raise ProtocolError(
             f"APPEND_ENTRIES of [{first}, {end}) carries {len(frame.body) - _APPEND.size} bytes"
         )
-    if type_code not in MEMBER_TYPES_BY_CODE or any(frame.body[_APPEND.size - 7 : _APPEND.size]):
+    member_type = MEMBER_TYPES_BY_CODE.get(type_code)
+    if member_type is None:
         raise ProtocolError(f"APPEND_ENTRIES: type {type_code} of a member is not known")
     message = AppendEntries(
         term,
@@ -256,7 +265,7 @@ def decode_append(frame: Frame) -> tuple[AppendEntries, memoryview]:
         deletion_floor,
         EntryId(configuration_term, configuration_index),
         log_time_ms,
-        MEMBER_TYPES_BY_CODE[type_code],
+        member_type,
         since,
     )
     return message, frame.body[_APPEND.size :]
@@ -306,6 +315,66 @@ def decode_install(frame: Frame) -> tuple[InstallSnapshot, memoryview]:
     return message, data
 
 
+# ---- AppendReply: one for each AppendEntries, and one when the entries are durable --------------
+
+
+def encode_append_reply(reply: AppendReply) -> bytes:
+    """A whole frame."""
+    flags = reply.accepted, reply.wants_snapshot, reply.storage_full, reply.is_replaying
+    hint, configuration, last = reply.hint, reply.configuration, reply.last
+    body = _APPEND_REPLY.pack(
+        reply.term,
+        reply.request,
+        _ANSWER_NUMBERS[flags],
+        reply.match_index,
+        hint.term,
+        hint.index,
+        reply.stable_index,
+        configuration.term,
+        configuration.index,
+        last.term,
+        last.index,
+        reply.commit_index,
+    )
+    return encode_frame(FrameType.APPEND_REPLY, body)
+
+
+def decode_append_reply(frame: Frame) -> AppendReply:
+    """ProtocolError unless it is a whole and exact AppendReply."""
+    (
+        term,
+        request,
+        number,
+        match_index,
+        hint_term,
+        hint_index,
+        stable_index,
+        configuration_term,
+        configuration_index,
+        last_term,
+        last_index,
+        commit_index,
+    ) = exact(_APPEND_REPLY, frame, "APPEND_REPLY")
+    flags = _ANSWERS.get(number)
+    if flags is None:
+        raise ProtocolError(f"APPEND_REPLY: answer {number:#x} is not known")
+    accepted, wants_snapshot, is_full, is_replaying = flags
+    return AppendReply(
+        term,
+        request,
+        accepted,
+        match_index,
+        EntryId(hint_term, hint_index) if hint_term or hint_index else NO_ENTRY,
+        stable_index,
+        wants_snapshot,
+        is_full,
+        EntryId(configuration_term, configuration_index),
+        is_replaying,
+        EntryId(last_term, last_index),
+        commit_index,
+    )
+
+
 # ---- everything else between members ----------------------------------------------------------
 
 
@@ -317,8 +386,7 @@ def encode_peer(message: PeerMessage) -> bytes:
         case InstallSnapshot():
             return encode_install(message, 0)
         case AppendReply():
-            kind = FrameType.APPEND_REPLY
-            body = _pack_append_reply(message)
+            return encode_append_reply(message)
         case InstallReply(term, request, entry, offset, done):
             kind = FrameType.INSTALL_REPLY
             body = _INSTALL_REPLY.pack(term, request, entry.term, entry.index, offset, done)
@@ -352,26 +420,6 @@ def encode_peer(message: PeerMessage) -> bytes:
     return encode_frame(kind, body)
 
 
-def _pack_append_reply(reply: AppendReply) -> bytes:
-    answer = _WANTS_SNAPSHOT if reply.wants_snapshot else int(reply.accepted)
-    answer += _IS_REPLAYING * reply.is_replaying
-    hint, configuration, last = reply.hint, reply.configuration, reply.last
-    return _APPEND_REPLY.pack(
-        reply.term,
-        reply.request,
-        answer + _STORAGE_FULL * reply.storage_full,
-        reply.match_index,
-        hint.term,
-        hint.index,
-        reply.stable_index,
-        configuration.term,
-        configuration.index,
-        last.term,
-        last.index,
-        reply.commit_index,
-    )
-
-
 def decode_peer(frame: Frame) -> PeerMessage:
     """Any message; one that carries entries needs `decode_append`, a snapshot's
     bytes need `decode_install`."""
@@ -382,7 +430,7 @@ def decode_peer(frame: Frame) -> PeerMessage:
                 raise ProtocolError(f"APPEND_ENTRIES with {len(frames)} bytes of entries here")
             return message
         case FrameType.APPEND_REPLY:
-            return _read_append_reply(frame)
+            return decode_append_reply(frame)
         case FrameType.INSTALL_SNAPSHOT:
             install, data = decode_install(frame)
             if data:
@@ -419,29 +467,6 @@ def decode_peer(frame: Frame) -> PeerMessage:
             return _read_notice(frame)
         case _:
             raise unknown_frame(frame, "a message of a peer")
-
-
-def _read_append_reply(frame: Frame) -> AppendReply:
-    term, request, flag, match_index, *entries = exact(_APPEND_REPLY, frame, "APPEND_REPLY")
-    hint_term, hint_index, stable_index, *others = entries
-    configuration_term, configuration_index, last_term, last_index, commit_index = others
-    is_full, is_replaying = bool(flag & _STORAGE_FULL), bool(flag & _IS_REPLAYING)
-    flag &= ~(_STORAGE_FULL | _IS_REPLAYING)
-    wants_snapshot = flag == _WANTS_SNAPSHOT
-    return AppendReply(
-        term,
-        request,
-        _flag(frame, 0 if wants_snapshot else flag, 16),
-        match_index,
-        EntryId(hint_term, hint_index),
-        stable_index,
-        wants_snapshot,
-        is_full,
-        EntryId(configuration_term, configuration_index),
-        is_replaying,
-        EntryId(last_term, last_index),
-        commit_index,
-    )
 
 
 def _read_notice(frame: Frame) -> ConfigurationNotice:

@@ -104,7 +104,7 @@ class AppendReply(msgspec.Struct, frozen=True):
         is no target of a transfer. The replica fills it, as it does `storage_full`.
     last: the last entry of the sender's log, durable or not; NO_ENTRY from who has no log.
     commit_index: of the sender. Only the sender knows both, so each answer has them, a rejection
-        too (C28). The replica fills them.
+        too (C28).
     """
 
     term: int

@@ -80,13 +80,28 @@ def on_append_entries(raft: State, event: Received, message: AppendEntries) -> N
     raft.accepted_request = max(raft.accepted_request, message.request)
     match_index = min(verified, raft.durable_index)
     raft.reported_index = max(raft.reported_index, match_index)
-    stable_index, known = raft.stable_index(match_index), raft.known_configuration.entry
-    reply = (term, message.request, True, match_index, NO_ENTRY, stable_index, False, False, known)
-    raft.send(sender, AppendReply(*reply))
+    raft.send(sender, _accepted(raft, message.request, match_index))
     ceiling = min(message.leader_commit, verified)
     if ceiling > raft.commit_ceiling:
         raft.commit_ceiling = ceiling
         _advance_commit(raft)
+
+
+def _accepted(raft: State, request: int, match_index: int) -> AppendReply:
+    return AppendReply(
+        raft.current_term,
+        request,
+        True,
+        match_index,
+        NO_ENTRY,
+        raft.stable_index(match_index),
+        False,
+        False,
+        raft.known_configuration.entry,
+        False,
+        raft.terms.last,
+        raft.commit_index,
+    )
 
 
 def _rejected(
@@ -100,6 +115,8 @@ def _rejected(
         hint,
         wants_snapshot=wants_snapshot,
         configuration=raft.known_configuration.entry,
+        last=raft.terms.last,
+        commit_index=raft.commit_index,
     )
 
 
@@ -187,16 +204,7 @@ def on_synced(raft: State) -> None:
     match_index = min(raft.verified_index, raft.durable_index)
     if raft.leader != NOBODY and match_index > raft.reported_index:
         raft.reported_index = match_index
-        reply = AppendReply(
-            raft.current_term,
-            raft.accepted_request,
-            True,
-            match_index,
-            NO_ENTRY,
-            raft.stable_index(match_index),
-            configuration=raft.known_configuration.entry,
-        )
-        raft.send(raft.leader, reply)
+        raft.send(raft.leader, _accepted(raft, raft.accepted_request, match_index))
     _advance_commit(raft)
 
 

@@ -25,6 +25,9 @@ from copycat.replica.members import MemberTable
 
 __all__ = ["ClientClusters"]
 
+_WITHOUT_CLUSTER = (Commands, CloseSession, QueryRequest)
+"""They name no cluster: what the connection named counts."""
+
 
 class ClientClusters:
     """Called in turns. Remembers of each connection of this member what its client named."""
@@ -41,11 +44,13 @@ class ClientClusters:
 
     def refusal(self, route: Route, message: ClientMessage) -> RefusalReason | None:
         """Why this request is not served; None when it is one for this cluster."""
+        if isinstance(message, _WITHOUT_CLUSTER) and not (self._names or self._incarnations):
+            return None  # nearly always
         named = message.incarnation if isinstance(message, Register | KeepAlive) else 0
         if route.peer:  # that member looks at what else comes by the connection
             return self._refusal_of(named, message)
         connection = route.token
-        if not isinstance(message, Commands | CloseSession | QueryRequest):
+        if not isinstance(message, _WITHOUT_CLUSTER):
             if message.cluster not in ("", self._cluster_name):
                 self._names[connection] = message.cluster
             if named:
@@ -61,9 +66,10 @@ class ClientClusters:
 
     def _refusal_of(self, named: int, message: ClientMessage) -> RefusalReason | None:
         """named: the incarnation that the client means; 0: it knows none."""
-        own, address = self._members.cluster_incarnation, self._members.own_address
+        own = self._members.cluster_incarnation
         if named in (0, own):
             return None
+        address = self._members.own_address
         leader_state = self._raft.leader_state
         if own or (
             leader_state is not None and self._raft.commit_index >= leader_state.noop_index

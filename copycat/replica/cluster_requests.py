@@ -48,8 +48,6 @@ NEWCOMERS_MAX = 8
 """So many members that are to be added are dialled at a time."""
 MEMBER_NBYTES_MAX = 320
 """No record of a member has more bytes."""
-NEVER_MS = 1 << 62
-
 
 _JUST_ELECTED = RefusalReason(
     Refusal.NO_LEADER, "the leader was just elected and has committed nothing yet"
@@ -107,13 +105,6 @@ class ClusterRequests:
         self._asked: dict[int, _Asked] = {}
         """By token: what the core has not answered."""
         self._newcomers: dict[MemberId, _Newcomer] = {}
-
-    @property
-    def due_ms(self) -> int:
-        """When `advance` has something to do."""
-        if not self._newcomers:
-            return NEVER_MS  # nearly always
-        return min(each.deadline_ms for each in self._newcomers.values())
 
     def request(self, route: Route, message: ClusterRequest) -> None:
         """Serve a request: a view anywhere, all else at the leader."""
@@ -198,7 +189,7 @@ class ClusterRequests:
                 self._ask(asked)
 
     def advance(self, now_ms: int) -> None:
-        """Refuse to add whom no dial has reached in time."""
+        """Now and then: refuse to add whom no dial has reached in time."""
         for member, newcomer in list(self._newcomers.items()):
             if now_ms >= newcomer.deadline_ms:
                 self._give_up(member, ChangeRefusal.NOT_CONNECTED)

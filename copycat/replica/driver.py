@@ -15,7 +15,7 @@ import msgspec
 
 from copycat.errors import ResourceError, require
 from copycat.protocol.codec_configuration import encode_configuration
-from copycat.protocol.codec_peer import encode_append, encode_peer
+from copycat.protocol.codec_peer import encode_append, encode_append_reply, encode_peer
 from copycat.protocol.member_record import ConfigurationRecord
 from copycat.protocol.peer import (
     AppendEntries,
@@ -64,7 +64,14 @@ from copycat.storage.interface import ReplicaLog
 from copycat.storage.recent_batches import BatchReader
 from copycat.types import EntryKind, MemberId, Span
 
-__all__ = ["Driver", "EntrySender", "MemberEffect", "RegressionEffect", "SnapshotEffect"]
+__all__ = [
+    "Driver",
+    "EntrySender",
+    "MemberEffect",
+    "Payload",
+    "RegressionEffect",
+    "SnapshotEffect",
+]
 
 _LOG = logging.getLogger("copycat.replica")
 
@@ -209,20 +216,8 @@ class Driver:
         """An event that follows from an effect; stepped after the effects beside it."""
         self._events.append((event, _EMPTY))
 
-    def step(
-        self,
-        event: Event,
-        *,
-        proposals: Sequence[Proposal] = (),
-        batch: Batch | None = None,
-        record: ConfigurationRecord | None = None,
-    ) -> None:
-        """Step the core with `event` and with all that follows from its effects.
-
-        The rest is what the event stands for, see `Payload`.
-        """
-        has_payload = proposals or batch is not None or record is not None
-        payload = Payload(proposals, batch, record) if has_payload else _EMPTY
+    def step(self, event: Event, payload: Payload = _EMPTY) -> None:
+        """Step the core with `event` and with all that follows from its effects."""
         if self._events:  # this is called by what an effect asked for: the queue first
             self._events.append((event, payload))
         else:
@@ -361,7 +356,7 @@ class Driver:
             if earlier is not None:
                 merged = merge_replies(earlier, message)
                 if merged is None:
-                    self._write(peer, earlier)
+                    self._write_reply(peer, earlier)
                 message = merged or message
             self._replies[peer] = message
         else:
@@ -392,20 +387,17 @@ class Driver:
             return
         replies, self._replies = self._replies, {}
         for peer, reply in replies.items():
-            self._write(peer, reply)
+            self._write_reply(peer, reply)
+
+    def _write_reply(self, peer: MemberId, reply: AppendReply) -> None:
+        # If it is lost, the next heartbeat asks for it again: no event for it.
+        is_full, is_replaying = self._raft.storage_full, self._is_replaying
+        if is_full or is_replaying:
+            reply = msgspec.structs.replace(reply, storage_full=is_full, is_replaying=is_replaying)
+        self._host.send(peer, encode_append_reply(reply), None)
 
     def _write(self, peer: MemberId, message: PeerMessage) -> None:
-        # A lost reply is asked for again by the next heartbeat: no event for it.
         match message:
-            case AppendReply():
-                raft = self._raft
-                message = msgspec.structs.replace(
-                    message,
-                    storage_full=raft.storage_full,
-                    is_replaying=self._is_replaying,
-                    last=raft.last,
-                    commit_index=raft.commit_index,
-                )
             case ConfigurationNotice():
                 record = self._configurations.record(message.configuration)
                 message = msgspec.structs.replace(message, configuration=record)
@@ -423,10 +415,11 @@ class Driver:
     def _is_replaying(self) -> bool:
         """Whether the state of the machine is not that of the log so far: around gaps (C22), or
         because much is still to be applied."""
-        last_applied = self._applier.last_applied
+        applier = self._applier
+        last_applied = applier.last_applied
         return (
             last_applied < self._log.valid_from
-            or self._applier.commit_index - last_applied > BACKLOG_MAX
+            or applier.commit_index - last_applied > BACKLOG_MAX
         )
 
 
@@ -456,5 +449,6 @@ def merge_replies(earlier: AppendReply, later: AppendReply) -> AppendReply | Non
         hint=later.hint,
         stable_index=max(earlier.stable_index, later.stable_index),
         configuration=max(earlier.configuration, later.configuration),
-        is_replaying=later.is_replaying,
+        last=later.last,
+        commit_index=later.commit_index,
     )

@@ -8,6 +8,7 @@ import msgspec
 from copycat.errors import ProtocolError, VersionMismatchError
 from copycat.protocol.codec_peer import (
     decode_append,
+    decode_append_reply,
     decode_forward,
     decode_install,
     decode_peer,
@@ -29,7 +30,7 @@ from copycat.raft.core import Raft
 from copycat.raft.events import Received
 from copycat.replica.connections import Route
 from copycat.replica.disk_space import DiskSpace
-from copycat.replica.driver import Driver
+from copycat.replica.driver import Driver, Payload
 from copycat.replica.host import Inbox
 from copycat.replica.known_configurations import configuration_of, entry_configuration
 from copycat.replica.log_clock import LogClock, TimeReport
@@ -95,6 +96,8 @@ class PeerInbound:
                     raise ProtocolError(f"{body.nbytes} bytes of entries in an empty span")
                 else:
                     self._inbox.put(self._on_append_entries, peer, message, None, None)
+            case FrameType.APPEND_REPLY:
+                self._inbox.put(self._on_append_reply, peer, decode_append_reply(frame))
             case FrameType.INSTALL_SNAPSHOT:
                 offer, chunk = decode_install(frame)
                 if chunk.nbytes:
@@ -128,14 +131,16 @@ class PeerInbound:
         if message.term >= self._raft.current_term:
             raise error
 
+    def _on_append_reply(self, peer: MemberId, reply: AppendReply) -> None:
+        self._outage.disk_reported(peer, is_full=reply.storage_full)
+        self._driver.step(Received(peer, reply))
+
     def _on_message(self, peer: MemberId, message: PeerMessage) -> None:
-        if isinstance(message, AppendReply):
-            self._outage.disk_reported(peer, is_full=message.storage_full)
         if isinstance(message, PreVoteReply | VoteReply) and self._outage.is_member(peer):
             report = TimeReport(message.wall_ms, message.log_time_ms, message.log_time_term)
             self._clock.reported(peer, report)
         record = message.configuration if isinstance(message, ConfigurationNotice) else None
-        self._driver.step(Received(peer, message), record=record)
+        self._driver.step(Received(peer, message), Payload(record=record))
 
     def _on_append_entries(
         self,
@@ -154,7 +159,7 @@ class PeerInbound:
         has_gaps = batch is not None and batch.has_gaps
         configuration = None if record is None else configuration_of(record)
         event = Received(peer, message, has_gaps, configuration)
-        self._driver.step(event, batch=batch, record=record)
+        self._driver.step(event, Payload(batch=batch, record=record))
         raft = self._raft
         # Until this log ends as the leader's does, its entries may be of other leaders, whose
         # log time was behind this one's: it must not lead on with this one's.

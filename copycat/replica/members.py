@@ -153,6 +153,9 @@ class MemberTable(Mapping[MemberId, str]):
     def __getitem__(self, member: MemberId) -> str:
         return self._records[member].address
 
+    def __contains__(self, member: object) -> bool:
+        return member in self._records
+
     def __iter__(self) -> Iterator[MemberId]:
         return iter(self._records)
 

@@ -221,16 +221,9 @@ class Membership:
         if known is None or known.address != address:
             self._host.connect(member, address)
 
-    @property
-    def due_ms(self) -> int:
-        """When `advance` has something to do."""
-        due_ms = self._search.due_ms
-        if not self._members.guests:
-            return due_ms  # nearly always
-        return min(due_ms, *map(self._due_ms, self._members.guests))
-
     def advance(self, now_ms: int) -> None:
-        """Dial no more the guests that are away, and look for a leader if none is known."""
+        """Now and then: dial no more the guests that are away, and look for a leader if none is
+        known."""
         if self._search.due_ms <= now_ms:
             self._search.advance(now_ms, self._meet)
         guests = self._members.guests

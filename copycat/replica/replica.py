@@ -46,6 +46,7 @@ from copycat.replica.driver import (
     Driver,
     EntrySender,
     MemberEffect,
+    Payload,
     RegressionEffect,
     SnapshotEffect,
 )
@@ -370,19 +371,13 @@ class Replica:
             self._inbox.take()
             if now_ms >= self._snapshot_sender.due_ms:
                 self._snapshot_sender.advance(now_ms)
-            if now_ms >= self._cluster_requests.due_ms:
-                self._cluster_requests.advance(now_ms)
-            if now_ms >= self._membership.due_ms:
-                self._membership.advance(now_ms)
             self.disk_space.update_write_stall()
             self._propose()
             if self._queries.arrived:
                 self._ask_reads()
             if now_ms >= self._maintenance.deadline_ms:
-                self._maintenance.run_due(now_ms)
-                self._propose()
+                self._run_due(now_ms)
             self._finish()
-            self._states.show()
         except Exception as cause:  # noqa: BLE001  # fail-stop: whatever it was, promise no more
             self.failed(cause)
 
@@ -394,9 +389,15 @@ class Replica:
             self._applier.due_ms,
             self._syncs.due_ms,
             self._snapshot_sender.due_ms,
-            self._cluster_requests.due_ms,
-            self._membership.due_ms,
         )
+
+    def _run_due(self, now_ms: int) -> None:
+        """What is done by the clock, and need not be done at once."""
+        self._maintenance.run_due(now_ms)
+        self._cluster_requests.advance(now_ms)
+        self._membership.advance(now_ms)
+        self._states.show()  # the leader's heartbeats alone may have changed it (C28)
+        self._propose()
 
     def _step(self, event: Event) -> None:
         self._driver.step(event)
@@ -416,7 +417,7 @@ class Replica:
                 self.disk_space.stop_admission()
                 return
             last_index = self._log.last_index
-            self._driver.step(Proposed(count), proposals=proposals)
+            self._driver.step(Proposed(count), Payload(proposals))
             appended = self._log.last_index - last_index
             require(appended == count, "a leader did not append its proposals")
 
@@ -508,6 +509,7 @@ class Replica:
     def on_member_effect(self, effect: MemberEffect) -> None:
         """See `EffectHandler`."""
         self._membership.execute(effect, leads=self.raft.state is ServerState.LEADER)
+        self._states.show()
         self._replies.leader = self.members.address(self.raft.leader)  # it may have moved
 
     def on_change_finished(self, effect: ChangeFinished) -> None:

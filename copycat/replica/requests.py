@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from copycat.errors import EntryTooLargeError, ProtocolError
 from copycat.protocol.client import (
-    ChangeRequest,
     ClientMessage,
     ClusterRequest,
     Commands,
@@ -16,7 +15,6 @@ from copycat.protocol.client import (
     Refusal,
     Results,
     ServerMessage,
-    TransferRequest,
     ViewRequest,
 )
 from copycat.protocol.codec_client import (
@@ -170,7 +168,7 @@ class RequestRouter:
         if refusal is not None:
             self._replies.refuse(route, message, refusal)
             return
-        if isinstance(message, ViewRequest | ChangeRequest | TransferRequest):
+        if isinstance(message, ClusterRequest):
             if self._is_for_here(route, message):
                 self._cluster_requests.request(route, message)
             else:

@@ -315,6 +315,7 @@ class Outage:
         self._clock = clock
         self._silent_ms = SILENT_ELECTIONS * options.election_timeout_ms
         self._received_ms: dict[MemberId, int] = {}
+        """Invariant: of peers that are dialled only, see `forget`."""
         self._reasons: dict[MemberId, str] = {}
         self._leaderless_ms = clock.now_ms
         self._leader = MemberId(0)
@@ -323,7 +324,7 @@ class Outage:
 
     def frame_received(self, peer: MemberId) -> bool:
         """A frame of this peer arrived; whether this member keeps a link to it."""
-        if not self._members.is_dialled(peer):
+        if peer not in self._received_ms and not self._members.is_dialled(peer):
             return False
         self._received_ms[peer] = self._clock.now_ms
         return True

@@ -68,7 +68,8 @@ class SyncScheduler:
         self._writing: Callable[[], None] | None = None
         """Who hears of the end of the sync under way, if it writes a file."""
         self._is_layout_sync_pending = False
-        self._is_full_sync_pending = False
+        self._is_due_in_every_mode = False
+        """A sync is wanted although nobody waits for the entries, or a file is to be written."""
         self._written = 0
         """Weaker modes: ticket of the newest Sync effect, until it is answered."""
         self._now_ms = 0
@@ -77,6 +78,8 @@ class SyncScheduler:
         self._pending_save: SaveHardState | None = None
         self._saving: tuple[SaveHardState, SaveTicket] | None = None
         self._completed: deque[SyncTicket | SaveTicket] = deque()
+        self.has_completed = False
+        """A completed ticket, or one that the write alone completed, waits for a turn."""
 
     def begin(self, now_ms: int) -> None:
         """A turn begins at `now_ms` of CLOCK_BOOTTIME."""
@@ -88,6 +91,7 @@ class SyncScheduler:
             self._pending_sync = ticket
             return
         self._written = ticket
+        self._update_completed()
         if self._durability is Durability.INTERVAL:
             self.due_ms = min(self.due_ms, self._now_ms + self._sync_interval_ms)
 
@@ -96,6 +100,8 @@ class SyncScheduler:
         anything that is appended from now on; then `done`, in a turn. A later request replaces one
         that has not begun: its `done` is called for both. Errors of `write` stop the member."""
         self._write = write, done
+        self._is_due_in_every_mode = True
+        self._update_completed()
 
     def request_layout_sync(self) -> None:
         """Files of the log were replaced: once a sync made that durable, the old ones are
@@ -104,7 +110,8 @@ class SyncScheduler:
 
     def request_full_sync(self) -> None:
         """In every mode: what was appended so far is to be durable soon."""
-        self._is_full_sync_pending = self._log.durable_index < self._log.last_index
+        if self._log.durable_index < self._log.last_index:
+            self._is_due_in_every_mode = True
 
     def request_save(self, effect: SaveHardState) -> None:
         """A SaveHardState effect; a newer one replaces one that has not begun."""
@@ -115,9 +122,7 @@ class SyncScheduler:
         """A sync is wanted and none runs."""
         if self._syncing is not None:
             return False
-        if self._write is not None:
-            return True
-        if self._is_full_sync_pending or (self._is_layout_sync_pending and self._log.wants_sync()):
+        if self._is_due_in_every_mode or (self._is_layout_sync_pending and self._log.wants_sync()):
             return True
         match self._durability:
             case Durability.FSYNC:
@@ -138,7 +143,7 @@ class SyncScheduler:
             self._write, ticket = None, _WritingTicket(write, log_ticket)
         self._syncing = (self._pending_sync, log_ticket, ticket)
         self._pending_sync = 0
-        self._is_layout_sync_pending = self._is_full_sync_pending = False
+        self._is_layout_sync_pending = self._is_due_in_every_mode = False
         self.due_ms = _NEVER_MS
         self._host.sync(ticket)
 
@@ -154,11 +159,10 @@ class SyncScheduler:
     def completed(self, ticket: SyncTicket | SaveTicket) -> None:
         """The host says that a ticket's `run` returned (outside of a turn, or inside)."""
         self._completed.append(ticket)
+        self.has_completed = True
 
-    @property
-    def has_completed(self) -> bool:
-        """Whether a completed ticket, or one that the write alone completed, waits for a turn."""
-        return bool(self._completed) or self._has_written
+    def _update_completed(self) -> None:
+        self.has_completed = bool(self._completed) or self._has_written
 
     @property
     def _has_written(self) -> bool:
@@ -169,6 +173,7 @@ class SyncScheduler:
         """Report completed tickets to the log and the hard state; returns the core's events for
         them."""
         events: list[Synced | Saved] = []
+        self.has_completed = False
         if self._has_written:
             events.append(Synced(self._written, self._log.durable_index))
             self._written = 0
@@ -182,6 +187,7 @@ class SyncScheduler:
                 done, self._writing = self._writing, None
                 if done is not None:
                     done()
+                    self._update_completed()  # what was written meanwhile may be answered
             elif self._saving is not None and ticket is self._saving[1]:
                 self._hard_state.end_save(self._saving[1])
                 events.append(Saved(self._saving[0].ticket))

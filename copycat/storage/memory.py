@@ -74,6 +74,9 @@ class MemoryLog:
         self._numbers = 1
         """Segments that were begun so far; each has its number."""
         self._released: dict[int, Release] = {}
+        self._valid_from: int | None = 0
+        """Of all gaps; None while it is to be looked for again. It becomes that before a change,
+        so an exception between two steps leaves nothing wrong."""
 
     # --- where it stands ---------------------------------------------------------------------
 
@@ -100,7 +103,10 @@ class MemoryLog:
 
     @property
     def valid_from(self) -> int:
-        return max((gap[2] for batch in self._batches() for gap in batch.gaps()), default=0)
+        if self._valid_from is None:
+            gaps = (gap for batch in self._batches() for gap in batch.gaps())
+            self._valid_from = max((valid_from for _, _, valid_from in gaps), default=0)
+        return self._valid_from
 
     @property
     def durable_index(self) -> int:
@@ -140,6 +146,8 @@ class MemoryLog:
         frames = cast("Batch", batch)
         kinds = [(index, kind) for index, kind, _, _ in frames.entries()]
         self._configurations += [i for i, kind in kinds if kind == EntryKind.CONFIGURATION]
+        if frames.has_gaps:
+            self._valid_from = None
         tail = self._segments[-1]
         full = tail.nbytes + batch.nbytes > self._max_segment_size
         many = tail.count + len(kinds) > self._max_entries_per_segment
@@ -236,6 +244,7 @@ class MemoryLog:
     def _forget(self, after: int) -> None:
         """What is said of entries above `after`. Before they are dropped: if an exception comes in
         between, less is known of entries that are there, and nothing of others."""
+        self._valid_from = None
         self._durable_index = min(self._durable_index, after)
         if self._in_flight is not None:
             self._in_flight.last_index = min(self._in_flight.last_index, after)
@@ -245,6 +254,7 @@ class MemoryLog:
     def trim(self, before: int) -> None:
         """Delete whole segments below `before`; see `ReplicaLog.trim`."""
         self._check()
+        self._valid_from = None
         while len(self._segments) > 1 and self._segments[0].end <= before:
             del self._segments[0]
         self._configurations = [i for i in self._configurations if i >= self.first_index]
@@ -364,6 +374,7 @@ class MemoryLog:
             for batch in batches:
                 fresh.add(batch, len(batch.entries()))
             begin = self._segments.index(old[0])
+            self._valid_from = None
             self._segments[begin : begin + len(old)] = [fresh]
             self._released = {i: w for i, w in self._released.items() if i not in group.drops}
             self._configurations = [i for i in self._configurations if i not in group.drops]

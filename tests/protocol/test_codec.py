@@ -41,6 +41,7 @@ from copycat.protocol.codec_peer import (
     encode_return,
 )
 from copycat.protocol.framing import Frame
+from copycat.protocol.peer import AppendReply, InstallReply
 from copycat.protocol.wire import PROTOCOL_VERSIONS, FrameType
 from copycat.types import MemberId
 from tests.golden import compare_or_rewrite
@@ -186,12 +187,18 @@ def test_every_byte_too_few_or_too_many_is_an_error() -> None:
 
 
 def test_flags_and_padding_are_checked() -> None:
-    data = bytearray(encode_peer(samples.PEERS[1]))
-    for at, value in ((24, 3), (25, 1), (31, 255)):
-        broken = bytearray(data)
-        broken[at] = value
-        with pytest.raises(ProtocolError, match="0 or 1"):
-            decode_peer(frame_of(bytes(broken)))
+    reply = next(each for each in samples.PEERS if isinstance(each, AppendReply))
+    install_reply = next(each for each in samples.PEERS if isinstance(each, InstallReply))
+    for message, flag_at, what in (
+        (reply, 24, "APPEND_REPLY: answer 0x"),
+        (install_reply, 48, "INSTALL_REPLY: a flag and its padding are .* not 0 or 1"),
+    ):
+        data = encode_peer(message)
+        for at, value in ((flag_at, 3), (flag_at + 1, 1), (flag_at + 7, 255)):
+            broken = bytearray(data)
+            broken[at] = value
+            with pytest.raises(ProtocolError, match=what):
+                decode_peer(frame_of(bytes(broken)))
 
 
 def test_enums_are_checked() -> None:

@@ -7,7 +7,13 @@ from typing import TypeVar
 import msgspec
 
 from copycat.config import RaftOptions
-from copycat.protocol.peer import AppendEntries, PeerMessage, PreVoteReply, VoteReply
+from copycat.protocol.peer import (
+    AppendEntries,
+    AppendReply,
+    PeerMessage,
+    PreVoteReply,
+    VoteReply,
+)
 from copycat.raft import membership
 from copycat.raft.configuration import Configuration
 from copycat.raft.core import Raft
@@ -15,7 +21,7 @@ from copycat.raft.effects import Effect, Replicate, Send
 from copycat.raft.events import Received, Saved, Sent, Synced, Tick
 from copycat.raft.initial_state import InitialState
 from copycat.raft.state import orders_for
-from copycat.types import EntryId, MemberId, ServerState, Span
+from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span
 from tests.raft.cluster import runs_of
 from tests.raft.laws import Entry
 
@@ -110,7 +116,14 @@ def of(effects: list[Effect], kind: type[E]) -> list[E]:
 
 
 def sends(effects: list[Effect]) -> list[tuple[int, PeerMessage]]:
-    return [(effect.peer, effect.message) for effect in of(effects, Send)]
+    """What is sent, and to whom; without what every answer says of the log beside that."""
+    return [(effect.peer, _short(effect.message)) for effect in of(effects, Send)]
+
+
+def _short(message: PeerMessage) -> PeerMessage:
+    if not isinstance(message, AppendReply):
+        return message
+    return msgspec.structs.replace(message, last=NO_ENTRY, commit_index=0)
 
 
 def ship(raft: Raft, effects: list[Effect]) -> list[Effect]:

@@ -6,6 +6,7 @@ weaker two, and what was synced is the log's own knowledge.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -243,3 +244,46 @@ def test_c35_a_sync_that_is_under_way_answers_what_was_there_before() -> None:
             assert done == []
             durable.start_sync()
     assert done == ["written", "heard"]
+
+
+@pytest.mark.parametrize("mode", list(Durability))
+def test_it_is_known_after_each_step_whether_something_completed(mode: Durability) -> None:
+    log = MemoryLog()
+    durable, host = durable_over(log, mode)
+    rng = random.Random(3)
+    ticket = written = 0
+    is_requested = is_writing = False
+    """A file is to be written, or is being written: what was appended is answered after that."""
+    completed: list[object] = []
+    outcomes = set()
+    for step in range(400):
+        match rng.randrange(5):
+            case 0:
+                log.append(batch(log.last_index + 1, b"a"))
+                ticket += 1
+                durable.request_sync(ticket)
+                written = ticket if mode is not Durability.FSYNC else 0
+            case 1 if rng.random() < 0.3:
+                durable.request_write(lambda: None, lambda: None)
+                is_requested = True
+            case 2 if host.syncs and not completed:
+                (sync,) = host.syncs
+                sync.run()
+                completed.append(sync)
+                durable.completed(sync)
+            case 3:
+                durable.begin(20 * step)
+                if durable.sync_is_due:
+                    durable.start_sync()
+                    is_writing, is_requested = is_requested, False
+            case 4 if durable.has_completed:
+                durable.take_completed()
+                written = written if is_requested or is_writing else 0
+                if completed:
+                    host.syncs.clear()
+                    completed.clear()
+                    is_writing = False
+        may_answer = written > 0 and not (is_requested or is_writing)
+        assert durable.has_completed == (bool(completed) or may_answer), step
+        outcomes.add((durable.has_completed, is_requested or is_writing))
+    assert len(outcomes) == 4
