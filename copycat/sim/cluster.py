@@ -376,23 +376,31 @@ class Cluster:
         return id if agreed else MemberId(0)
 
     def know_their_removal(self) -> bool:
-        """Whether all that were members, and run, know that they are none any more (C33).
-
-        One with a higher term than the leader's does not follow it: it learns nothing before the
-        term of the cluster is as high. A founder that knows no change, and that no leader met, is
-        refused: its directory may be of another cluster (C41).
-        """
+        """Whether all that were members, and run, know that they are none any more (C33)."""
         removed = self.raft.membership.removed
-        term = max(host.term for host in self.members())
-        met = {id for each in self.leaders() for id in each.alive.members.committed_incarnations}
         return not any(
-            host.is_up
+            id in removed
+            and host.is_up
             and host.replica is not None
-            and host.term <= term
-            and id in removed
-            and (id in met or host.alive.members.cluster_incarnation)
             and host.committed_configuration.record(id) is not None
+            and self._can_learn(host, id)
             for host, id in zip(self.hosts, self.ids, strict=True)
+        )
+
+    def _can_learn(self, host: SimHost, id: MemberId) -> bool:
+        """Whether a host that is no member knows one that is, and is heard there.
+
+        With a higher term than the leader's it follows nobody before the term of the cluster is as
+        high. A founder that knows no change is heard by those that know its directory (C41).
+        """
+        if host.term > max(each.term for each in self.members()):
+            return False
+        knows_cluster = host.alive.members.cluster_incarnation != 0
+        return any(
+            host.committed_configuration.record(self.ids[each.number]) is not None
+            and (knows_cluster or id in each.alive.members.committed_incarnations)
+            for each in self.members(is_stateful=not knows_cluster)
+            if each.replica is not None
         )
 
     def members(self, *, is_stateful: bool = False) -> list[SimHost]:
