@@ -26,6 +26,11 @@ def run_with(path: Path, needed: dict[str, int]) -> int:
     return main(["--seeds", "1", "--from", "3", "--jobs", "1", "--marks", str(path)])
 
 
+def test_no_run_must_give_up_a_search() -> None:
+    """A history that is not decided is reported, and no run needs one."""
+    assert "history undecided" not in Baseline.load().needed
+
+
 @pytest.mark.slow
 def test_a_mark_that_is_never_reached_fails_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
