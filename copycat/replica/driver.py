@@ -199,7 +199,7 @@ class Driver:
         The rest is what the event stands for, see `Payload`.
         """
         payload = Payload(proposals, batch) if proposals or batch is not None else _EMPTY
-        if self._events:  # this is called by what an effect asked for: the queue first
+        if self._events:  # they are older than this event, so they come first
             self._events.append((event, payload))
         else:
             effects = self._raft.step(event)
