@@ -217,8 +217,11 @@ class Driver:
         self._events.append((event, _EMPTY))
 
     def step(self, event: Event, payload: Payload = _EMPTY) -> None:
-        """Step the core with `event` and with all that follows from its effects."""
-        if self._events:  # this is called by what an effect asked for: the queue first
+        """Step the core with `event` and with all that follows from its effects.
+
+        `payload` is what the event stands for, see `Payload`.
+        """
+        if self._events:  # they are older than this event, so they come first
             self._events.append((event, payload))
         else:
             effects = self._raft.step(event)

@@ -363,7 +363,7 @@ class InstrumentedLog:
                 "the log claims more than was synced",
                 member=self._disk_model.member,
                 durable_index=durable,
-                index_after_power_loss=self._disk_model.durable,
+                synced_index=self._disk_model.durable,
             )
         return durable
 

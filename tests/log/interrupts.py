@@ -66,7 +66,7 @@ def alarm_calls(handler: Callable[[int, FrameType | None], None]) -> Iterator[No
 
     Where the garbage collector runs a callback of a weak reference or a finalizer (those of
     `threading` among them), Python itself drops what is raised in it and reports that to
-    `sys.unraisablehook`. Nothing was interrupted then, and it is no fault of the code.
+    `sys.unraisablehook`. The code under test was not interrupted then, so that is no failure.
     """
     handler_before, hook_before = signal.signal(signal.SIGALRM, handler), sys.unraisablehook
 
