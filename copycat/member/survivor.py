@@ -275,12 +275,20 @@ def _obstacles(
             f"start it as it is: copycat serve {survivor.identity.address} --directory"
             f" {directory} ...",
         )
+        return
     if survivor.harm:
         what = survivor.harm[0].what
         yield Obstacle(f"it is damaged ({what})", f"copycat log verify {directory}; {_START_ONCE}")
     elif env.exists(f"{directory}/{NOTE_FILE}"):
         yield Obstacle("it could not be read when this member ran last", _START_ONCE)
     yield from _lacks(env, survivor, own.since, unsynced, boot)
+    valid_from = survivor.report.valid_from
+    if valid_from > last.index:
+        yield Obstacle(
+            "it was replaying: what was deleted from its log needs the entries up to"
+            f" {valid_from:,}, and the log ends at {last.index:,}",
+            _TAKE_ANOTHER,
+        )
     if not reading.holds_snapshot:
         yield Obstacle(
             f"its log ends before the snapshot of {survivor.snapshot.index:,} entries, or differs"
@@ -310,10 +318,4 @@ def _lacks(
             "entries that it acknowledged were lost, and no leader has sent them again",
             f"{_TAKE_ANOTHER}; if this is the only one, accept that first: copycat recover"
             f" --accept-missing-entries {directory}",
-        )
-    if survivor.report.valid_from > last.index:
-        yield Obstacle(
-            f"it was replaying: what was deleted from its log needs the entries up to"
-            f" {survivor.report.valid_from:,}, and the log ends at {last.index:,}",
-            _TAKE_ANOTHER,
         )
