@@ -7,6 +7,7 @@ import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from shlex import quote
 from typing import Any
 
 import click
@@ -124,8 +125,8 @@ def _is_confirmed(directory: str, name: str, address: str) -> bool:
         return False
     place = f" --address {address}" if address else ""
     print(
-        f"nothing was changed. To make the new cluster: copycat recover --new-cluster {directory}"
-        f"{place} --cluster-name {name} --yes",
+        "nothing was changed. To make the new cluster: copycat recover --new-cluster"
+        f" {quote(directory)}{place} --cluster-name {quote(name)} --yes",
         file=sys.stderr,
     )
     return False
@@ -193,11 +194,12 @@ def _print_made(directory: str, made: NewCluster, *, as_json: bool) -> None:
         f" {made.cluster_incarnation:032x}) of one member at {made.address}, from entry"
         f" {made.last.index:,} of term {made.last.term} on"
     )
+    rest = f"--cluster-name {quote(made.cluster_name)}"
     print(
-        f"next: start it: copycat serve {made.address} --app MODULE:CLASS --directory {directory}"
-        f" --cluster-name {made.cluster_name}\n"
-        f"then: join new members, each with an empty directory: copycat serve HOST:PORT --app"
-        f" MODULE:CLASS --directory NEW --join {made.address} --cluster-name {made.cluster_name}"
+        f"next: start it: copycat serve {made.address} --app MODULE:CLASS --directory"
+        f" {quote(directory)} {rest}\n"
+        "then: join new members, each with an empty directory: copycat serve HOST:PORT --app"
+        f" MODULE:CLASS --directory NEW --join {made.address} {rest}"
     )
 
 
