@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from copycat.errors import (
     StorageError,
 )
 from copycat.machine.kv import KeyValueStore
+from copycat.member.configuration_file import StoredConfigurations
 from copycat.member.identity import read_identity
 from copycat.member.markers import DELETED_LOG_FILE, LostEntries
 from copycat.member.new_cluster import begin, complete
@@ -35,9 +37,12 @@ from copycat.protocol.client import (
 )
 from copycat.protocol.cluster_incarnation import is_recovered
 from copycat.protocol.framing import split_frame
+from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
+from copycat.replica.configuration_store import ConfigurationStore
+from copycat.replica.known_configurations import KnownConfigurations, configuration_of
 from copycat.replica.members import PeerRefused
 from copycat.storage import FaultEnv
-from copycat.types import ChangeKind, EntryId, MemberType, ServerState
+from copycat.types import ChangeKind, EntryId, MemberId, MemberType, ServerState
 from tests.client.test_replaced_cluster import answers_at
 from tests.replica.clusters import PATH, Cluster, Member
 from tests.replica.harness import commands
@@ -347,3 +352,39 @@ def test_c46_a_member_that_is_joining_or_a_reserve_makes_no_cluster() -> None:
     cluster.run(10)
     assert member.env.exists(f"{PATH}/{DELETED_LOG_FILE}")
     assert "this is reserve: it has no log" in show(member).obstacles[0].why
+
+
+class Writer:
+    """Writes at once."""
+
+    def request_write(self, write: Callable[[], None], written: Callable[[], None]) -> None:
+        write()
+        written()
+
+
+def test_c46_an_entry_of_the_old_history_never_names_the_cluster() -> None:
+    """A member that is sent the log from its beginning, entry by entry."""
+    row = MemberRecord(MemberId(7), MemberType.ACTIVE, "e:5")
+    now = ConfigurationRecord(EntryId(3, 20), 2**127 + 5, (row,))
+    before = ConfigurationRecord(EntryId(1, 8), 99, (row,))
+    known = configuration_of(now)
+    directory: Any = SimpleNamespace(
+        configuration_file=None,
+        record_cluster=None,
+        incarnation=1,
+        configurations=StoredConfigurations((now,)),
+        cluster_incarnation=now.cluster_incarnation,
+    )
+    writer: Any = Writer()
+    store = ConfigurationStore(
+        directory,
+        writer,
+        KnownConfigurations(known, (), known, known, now.cluster_incarnation),
+        known,
+    )
+    store.appended(before)
+    assert store.cluster_incarnation == now.cluster_incarnation
+    assert store.record(known) == now
+    later = now._replace(entry=EntryId(4, 30))
+    store.appended(later)
+    assert store.record(configuration_of(later)) == later
