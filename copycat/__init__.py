@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         ProtocolError,
         QueryError,
         QuorumLostError,
+        RecoveryRefusedError,
         ResourceError,
         SerializationError,
         SessionError,
@@ -189,6 +190,7 @@ __all__ = [
     "Query",
     "QueryError",
     "QuorumLostError",
+    "RecoveryRefusedError",
     "RecoveryStrategy",
     "ResourceError",
     "Scheduled",
@@ -236,7 +238,8 @@ _HOMES = {
         "MachineMismatchError MajorityAtRiskError MemberIdReusedError "
         "MemberUnreachableError MemoryShortageError NoLeaderError NotLeaderError "
         "OperationTimeout OutOfMemoryError OverloadedError PromotionTimeoutError "
-        "ProtocolError QueryError QuorumLostError ResourceError SerializationError "
+        "ProtocolError QueryError QuorumLostError RecoveryRefusedError ResourceError "
+        "SerializationError "
         "SessionError SessionExpiredError StaleConfigurationError StateDivergedError "
         "StorageError SyncUnsupportedError TransferFirstError UnknownMemberError "
         "UnknownSessionError VersionMismatchError WrongDirectoryError"

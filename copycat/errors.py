@@ -31,6 +31,7 @@ CopycatError
 ├── MemoryShortageError (MemoryError)
 ├── StorageError
 │   ├── DirectoryInUseError
+│   ├── RecoveryRefusedError
 │   ├── WrongDirectoryError
 │   ├── CorruptLogError
 │   ├── FormatVersionError
@@ -93,6 +94,7 @@ __all__ = [
     "ProtocolError",
     "QueryError",
     "QuorumLostError",
+    "RecoveryRefusedError",
     "ResourceError",
     "SerializationError",
     "SessionError",
@@ -397,6 +399,13 @@ class WrongDirectoryError(StorageError):
     """What of the directory's identity is another one than expected."""
     expected: object = None
     actual: object = None
+
+
+class RecoveryRefusedError(StorageError):
+    """No new cluster may be made of a directory: it is not all that its member had."""
+
+    code = "recovery-refused"
+    default_hint = "take another survivor: copycat recover --show DIR says what each of them has"
 
 
 class CorruptLogError(StorageError):

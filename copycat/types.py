@@ -99,7 +99,8 @@ class EntryKind(enum.IntEnum):
     KEEP_ALIVE = 5
     CLOSE = 6
     EXPIRE = 7
-    """Written by the leader only; names the activity it saw (C25)."""
+    """Written by the leader only; names the activity it saw (C25). With session 0 it is written by
+    `copycat recover --new-cluster`, and ends every session (C46)."""
     INCARNATION = 8
     """Commits the incarnation of a member's directory (C16)."""
     CONFIGURATION = 9

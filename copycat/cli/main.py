@@ -27,6 +27,7 @@ from copycat.errors import (
     MemberIdReusedError,
     NoLeaderError,
     OperationTimeout,
+    RecoveryRefusedError,
     StaleConfigurationError,
 )
 
@@ -185,7 +186,9 @@ def serve(**options: Any) -> None:
     raise click.exceptions.Exit(run_serve(ServeOptions(**options)))
 
 
-@tree.command(short_help="Discard entries that a stopped member cannot read. This can lose data.")
+@tree.command(
+    short_help="Repair a stopped member, or go on without the others. This can lose data."
+)
 @click.argument("directory", type=click.Path(exists=True, file_okay=False))
 @click.option(
     "--accept-loss-from",
@@ -214,6 +217,24 @@ def serve(**options: Any) -> None:
     help="Never call the state machine's code for this entry, because it stops every member.",
 )
 @click.option(
+    "--show",
+    is_flag=True,
+    help="Only show what this member has: its last entry, what is known to be committed, who the"
+    " members were, which sessions are open.",
+)
+@click.option(
+    "--new-cluster",
+    is_flag=True,
+    help="The majority is lost for good: make a new cluster of this member alone. Shows what may"
+    " be lost, and asks.",
+)
+@click.option(
+    "--address",
+    default="",
+    metavar="HOST:PORT",
+    help="With --new-cluster: the address of its member.  [default: the address it had]",
+)
+@click.option(
     "--cluster-name",
     default="",
     help="The name of the cluster, to confirm that this is the right directory.",
@@ -223,17 +244,27 @@ def serve(**options: Any) -> None:
     is_flag=True,
     help="Make the change. Without --yes the command only shows what would be lost.",
 )
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="With --show or --new-cluster: print one JSON document.",
+)
 def recover(directory: str, **options: Any) -> None:
-    """Discard entries in a stopped member's DIRECTORY that cannot be read. This can lose data.
+    """Repair a stopped member's DIRECTORY, or go on without the others. This can lose data.
+
+    When the majority of the members is lost for good, run --show on each survivor, and
+    --new-cluster on the one whose last entry has the greatest term, then the greatest index. The
+    other options discard entries that cannot be read.
 
     `copycat log verify` names the first entry that cannot be read. The damaged log is kept beside
     the new one. If the cluster has other members, start this member instead: it fetches the lost
     entries from them. After you discarded entries, the other members do not let this member vote.
     To skip an entry, stop all members and run this command for each of them.
     """
-    from copycat.cli.recover import run_recover
+    from copycat.cli.recover import dispatch
 
-    raise click.exceptions.Exit(run_recover(directory, **options))
+    raise click.exceptions.Exit(dispatch(directory, **options))
 
 
 tree.add_command(log)
@@ -434,8 +465,10 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
 
 def exit_code_of(cause: CopycatError) -> int:
     """2 for an error that the user must correct, 3 for one that may not recur, 5 for a change of
-    the members that is not safe, 1 for others."""
+    the members or a recovery that is not safe, 1 for others."""
     if isinstance(cause, LastVoterError | MajorityAtRiskError | MemberIdReusedError):
+        return 5
+    if isinstance(cause, RecoveryRefusedError):
         return 5
     if isinstance(cause, ChangeRefusedError) and cause.retryable:
         return 3

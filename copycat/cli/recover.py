@@ -1,11 +1,14 @@
-"""`copycat recover`: cuts a damaged log (F2), accepts a loss, or skips an entry (F23)."""
+"""`copycat recover`: shows a survivor, makes a new cluster of it (C46), cuts a damaged log (F2),
+accepts a loss, or skips an entry (F23)."""
 
 from __future__ import annotations
 
 import secrets
+from typing import Any
 
 from copycat.cli.log.advice import Advice
 from copycat.cli.log.records import RecordReader, lines_of
+from copycat.cli.new_cluster import run_new_cluster, run_show
 from copycat.errors import ConfigurationError
 from copycat.member.recover import (
     RecoveryPlan,
@@ -20,7 +23,34 @@ from copycat.member.recover import (
 from copycat.member.verify import verify
 from copycat.storage import Env
 
-__all__ = ["run_recover"]
+__all__ = ["dispatch", "run_recover"]
+
+
+def dispatch(
+    directory: str, *, show: bool, new_cluster: bool, address: str, as_json: bool, **options: Any
+) -> int:
+    """Run what the options name, and return the exit code. ConfigurationError for a mixture."""
+    is_repair = any(
+        options[name] not in (None, False)
+        for name in ("accept_loss_from", "unsynced", "missing", "skip")
+    )
+    if [show, new_cluster, is_repair].count(True) > 1:
+        raise ConfigurationError(
+            "--show, --new-cluster and the options that discard entries exclude each other",
+            hint=f"begin with copycat recover --show {directory}, which changes nothing",
+        )
+    if address and not new_cluster:
+        raise ConfigurationError("--address belongs to --new-cluster", hint="leave it out")
+    if as_json and not (show or new_cluster):
+        raise ConfigurationError("--json belongs to --show and --new-cluster", hint="leave it out")
+    if show:
+        return run_show(directory, as_json=as_json)
+    if new_cluster:
+        name, yes = options["cluster_name"], options["yes"]
+        return run_new_cluster(
+            directory, address=address, cluster_name=name, yes=yes, as_json=as_json
+        )
+    return run_recover(directory, **options)
 
 
 def run_recover(
@@ -40,8 +70,8 @@ def run_recover(
     env = Env()
     if [accept_loss_from is not None, unsynced, missing, skip is not None].count(True) != 1:
         raise ConfigurationError(
-            "give one of --accept-loss-from INDEX, --accept-unsynced-loss,"
-            " --accept-missing-entries and --skip-entry INDEX",
+            "give one of --show, --new-cluster, --accept-loss-from INDEX,"
+            " --accept-unsynced-loss, --accept-missing-entries and --skip-entry INDEX",
             hint=f"copycat log verify {directory} says which entries cannot be read",
         )
     if yes and not cluster_name:

@@ -12,6 +12,7 @@ from struct import Struct
 from copycat.errors import require
 
 __all__ = [
+    "EVERY_SESSION",
     "decode_close",
     "decode_expire",
     "decode_incarnation",
@@ -28,6 +29,9 @@ _REGISTER = Struct("<I")
 _KEEP_ALIVE = Struct("<QQ")
 _CLOSE = Struct("<Q")
 _EXPIRE = Struct("<QQ")
+
+EVERY_SESSION = 0
+"""In an EXPIRE: all sessions end, whatever their activity (C46). No session has this number."""
 
 
 def encode_register(client_id: str, timeout_ms: int) -> bytes:
@@ -67,7 +71,8 @@ def decode_close(payload: bytes) -> int:
 
 
 def encode_expire(session: int, active_index: int) -> bytes:
-    """EXPIRE. `active_index`: the newest activity that the leader saw (C25)."""
+    """EXPIRE. `active_index`: the newest activity that the leader saw (C25); the last entry of the
+    old cluster where `session` is EVERY_SESSION."""
     return _EXPIRE.pack(session, active_index)
 
 

@@ -382,7 +382,10 @@ class SessionExecutor:
             case EntryKind.EXPIRE:
                 session, active_index = envelope.decode_expire(payload)
                 idle = self._sessions.get(session)
-                if idle is None:
+                if session == envelope.EVERY_SESSION:  # C46
+                    for record in list(self._sessions):
+                        self._end(record, index, expired=True)
+                elif idle is None:
                     pass
                 elif idle.active_index <= active_index:  # C25
                     self._end(idle, index, expired=True)

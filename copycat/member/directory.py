@@ -50,6 +50,7 @@ from copycat.member.markers import (
     write_note,
     write_unsynced_acks,
 )
+from copycat.member.new_cluster_file import refuse_unfinished
 from copycat.member.repair import AnyLog, LogRepair, complete_repair
 from copycat.member.time_note import TimeFile
 from copycat.member.wipe import complete_wipe
@@ -317,6 +318,7 @@ def _lock_and_tidy(
     unfinished. Returns the check if it is to run again when the log is open."""
     env.make_directory(path)
     resources.callback(env.lock(f"{path}/lock").close)
+    refuse_unfinished(env, path)
     complete_wipe(env, path, expected, has_log=_has_log(env, path))
     if look is not None and _looked(env, path, expected, opened, look):
         look = None

@@ -8,14 +8,13 @@ incarnation: in a cluster with other members it is a lost disk from then on, and
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from copycat.errors import ConfigurationError, CorruptLogError
 from copycat.member.configuration_file import known_addresses
 from copycat.member.damage_scan import scan
 from copycat.member.hard_state import best_copy
-from copycat.member.identity import IDENTITY_FILES, Identity, read_identity, write_identity
+from copycat.member.identity import Identity, write_identity
 from copycat.member.markers import (
     ACCEPTED_LOSS_FILE,
     INDEX_MAX,
@@ -25,9 +24,10 @@ from copycat.member.markers import (
     clear_unsynced_acks,
     read_lost_entries,
 )
+from copycat.member.operator_tools import AUDIT_FILE, check_name, identity_of, write_audit
 from copycat.member.repair import TruncationPlan, write_log
 from copycat.member.skips import SKIPS_FILE, SKIPS_MAX, read_skips, write_skips
-from copycat.member.verify import VerifyReport, is_members, snapshots_of, verify
+from copycat.member.verify import VerifyReport, snapshots_of, verify
 from copycat.storage.reader import records
 from copycat.types import NO_ENTRY, SkippedEntry
 
@@ -49,7 +49,6 @@ __all__ = [
     "skippable",
 ]
 
-AUDIT_FILE = "audit.jsonl"
 _RECOVERED = "log-recovered-"
 _SIZES = (32 << 20, 1 << 20)
 
@@ -78,7 +77,7 @@ def plan(env: Env, directory: str, accept_loss_from: int) -> RecoveryPlan:
     CorruptLogError when entries below the cut cannot be read either, or none can, or it is not
     known whose directory this is (F7).
     """
-    identity = _identity(env, directory)
+    identity = identity_of(env, directory)
     report = verify(directory, env=env)
     _check_use(env, directory, report)
     lost = [one for one in report.damage if one.index and one.row in {"F2", "F3"}]
@@ -142,16 +141,16 @@ def accept_loss(env: Env, recovery_plan: RecoveryPlan, cluster_name: str, incarn
     no server starts over, and which the same call completes.
     """
     directory = recovery_plan.directory
-    _check_name(recovery_plan.cluster_name, cluster_name)
+    check_name(recovery_plan.cluster_name, cluster_name)
     mark = f"{incarnation:032x}"[:16]
     recovered, damaged = f"{directory}/{_RECOVERED}{mark}", f"{directory}/log-damaged-{mark}"
     lock = env.lock(f"{directory}/lock")
     try:
-        identity = _identity(env, directory)
+        identity = identity_of(env, directory)
         log_scan = scan(env, f"{directory}/log")
         cut = TruncationPlan(log_scan.before, recovery_plan.new_last_index + 1, NO_ENTRY)
         write_log(env, recovered, cut, log_scan, _SIZES)
-        _write_audit(
+        write_audit(
             env,
             directory,
             action="accept-loss-from",
@@ -180,7 +179,7 @@ def complete(env: Env, directory: str, cluster_name: str) -> bool:
     recovered = _recovered(env, directory)
     if len(recovered) != 1:
         return False
-    _check_name(_identity(env, directory).cluster_name, cluster_name)
+    check_name(identity_of(env, directory).cluster_name, cluster_name)
     lock = env.lock(f"{directory}/lock")
     try:
         env.rename(f"{directory}/{recovered[0]}", f"{directory}/log")
@@ -223,7 +222,7 @@ def skippable(env: Env, directory: str, index: int) -> StoredEntry:
     ConfigurationError when it is not in this log, when it is skipped already, and when a
     snapshot covers it: then the state has what it did, and members would disagree.
     """
-    identity = _identity(env, directory)
+    identity = identity_of(env, directory)
     skips = read_skips(env, directory, identity.cluster_name)
     if index in {skip.index for skip in skips}:
         raise ConfigurationError(
@@ -255,13 +254,13 @@ def skip_entry(env: Env, directory: str, index: int, cluster_name: str) -> Skipp
 
     What `skippable` raises; DirectoryInUseError while a server runs.
     """
-    identity = _identity(env, directory)
-    _check_name(identity.cluster_name, cluster_name)
+    identity = identity_of(env, directory)
+    check_name(identity.cluster_name, cluster_name)
     lock = env.lock(f"{directory}/lock")
     try:
         record = skippable(env, directory, index)
         skip = SkippedEntry(record.index, record.term, record.crc)
-        _write_audit(
+        write_audit(
             env,
             directory,
             action="skip-entry",
@@ -280,8 +279,8 @@ def _checked_identity(
     env: Env, directory: str, cluster_name: str, file: str, nothing: str
 ) -> Identity:
     """The member, if it is the one that was meant and `file` says that it lacks something."""
-    identity = _identity(env, directory)
-    _check_name(identity.cluster_name, cluster_name)
+    identity = identity_of(env, directory)
+    check_name(identity.cluster_name, cluster_name)
     if not env.exists(f"{directory}/{file}"):
         raise ConfigurationError(f"{directory}: {nothing}", hint="start the member as it is")
     return identity
@@ -293,7 +292,7 @@ def _accept(
     """Under the lock: write down that the loss is taken, then forget it."""
     lock = env.lock(f"{directory}/lock")
     try:
-        _write_audit(
+        write_audit(
             env, directory, action=action, cluster=member.cluster_name, address=member.address
         )
         forget(env, directory)
@@ -315,37 +314,3 @@ def _forget_damage(env: Env, directory: str) -> None:
         if env.exists(f"{directory}/{name}"):
             env.remove(f"{directory}/{name}")
     clear_note(env, directory)
-
-
-def _identity(env: Env, directory: str) -> Identity:
-    identity, _ = read_identity(env, directory) if env.exists(directory) else (None, ())
-    if identity is None and is_members(env, directory):
-        raise CorruptLogError(
-            f"{directory} has no identity: it is not known whose it is (F7)",
-            hint="recover cannot help: restore this directory from a backup, or add a new member",
-            path=f"{directory}/{IDENTITY_FILES[0]}",
-        )
-    if identity is None:
-        raise ConfigurationError(
-            f"{directory} is no member's directory",
-            hint="give the directory that the server was started with",
-        )
-    return identity
-
-
-def _check_name(actual: str, given: str) -> None:
-    if actual != given:
-        raise ConfigurationError(
-            f'the member is of cluster "{actual}", not "{given}"; nothing was changed',
-            hint=f"if you mean this directory, give --cluster-name {actual}",
-        )
-
-
-def _write_audit(env: Env, directory: str, **fields: object) -> None:
-    """One line more; the file is replaced whole."""
-    import time  # noqa: PLC0415 - a tool of the operator, not of the log
-
-    path = f"{directory}/{AUDIT_FILE}"
-    before = env.read_file(path) if env.exists(path) else b""
-    line = json.dumps({"time_ms": time.time_ns() // 1_000_000, **fields}, sort_keys=True)
-    env.replace_file(path, before + line.encode() + b"\n")

@@ -4,9 +4,11 @@ The core decides which configuration is the newest, and which is committed. This
 to the file `configuration` (C35), and the incarnation of the cluster to the identity (C41), with
 the next sync: before anything is acknowledged that was appended since, in every mode.
 
-The core's values name no cluster. In one log all configurations are of one: the leader that
-writes the first of them takes the incarnation of its own directory, 128 random bits which no other
-directory has, and every later one repeats it. So one number beside the core's table is enough.
+The core's values name no cluster. The leader that writes the first configuration of a log takes
+the incarnation of its own directory, 128 random bits which no other directory has, and every later
+one repeats it. Where an operator made a new cluster of one member (C46), those before that entry
+are of another cluster, and all that is committed is of the new one. So one number beside the
+core's table is enough: that of the newest configuration, and never of one below what is committed.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from functools import partial
 
 from copycat.errors import require
 from copycat.member.configuration_file import StoredConfigurations
+from copycat.protocol.cluster_incarnation import first_incarnation
 from copycat.protocol.codec_configuration import encode_configuration
 from copycat.protocol.member_record import ConfigurationRecord
 from copycat.raft.configuration import BOOTSTRAP, Configuration
@@ -64,7 +67,7 @@ class ConfigurationStore:
 
     def new_record(self, configuration: Configuration) -> ConfigurationRecord:
         """The same of one that this leader appends now: the first one names the cluster (C41)."""
-        incarnation = self._incarnation or self._directory_incarnation
+        incarnation = self._incarnation or first_incarnation(self._directory_incarnation)
         return ConfigurationRecord(configuration.entry, incarnation, configuration.members)
 
     def encoded(self, configuration: Configuration) -> bytes:
@@ -76,8 +79,10 @@ class ConfigurationStore:
     # ---- what the core says --------------------------------------------------------------
 
     def appended(self, record: ConfigurationRecord) -> None:
-        """An entry that holds this was appended, and the next `Sync` is to cover it."""
-        self._incarnation = record.cluster_incarnation
+        """An entry that holds this was appended, and the next `Sync` is to cover it. One below the
+        newest that is committed is history, and perhaps that of another cluster (C46)."""
+        if record.entry >= self._committed.entry:
+            self._incarnation = record.cluster_incarnation
         self.changed(configuration_of(record))
 
     def announced(self, record: ConfigurationRecord) -> None:
@@ -88,7 +93,7 @@ class ConfigurationStore:
     def changed(self, configuration: Configuration) -> None:
         """`configuration` is the newest now; perhaps an older one than before."""
         self._newest = configuration
-        if configuration.entry == BOOTSTRAP:
+        if configuration.entry == self._committed.entry == BOOTSTRAP:
             self._incarnation = 0
         self._store()
 

@@ -94,6 +94,7 @@ def known_configurations(
         records = records[:1]  # what the log does not hold was never acknowledged, or cut off
     stored = records[-1] if records else None
     newest = max([*rows, *records], key=_name_of, default=None)
+    _check_cluster(options, stores, newest)
     if options.members:
         first = Configuration.bootstrap(options.members_by_id)
     else:
@@ -104,6 +105,23 @@ def known_configurations(
         None if stored is None or stored.entry == BOOTSTRAP else configuration_of(stored),
         _committed(first, in_force, records),
         0 if newest is None else newest.cluster_incarnation,
+    )
+
+
+def _check_cluster(
+    options: ReplicaOptions, stores: MemberStores, newest: ConfigurationRecord | None
+) -> None:
+    """CorruptLogError when the newest configuration is of another cluster than the identity: the
+    log ends before the entry that made the new cluster (C46), and the file cannot be read."""
+    expected = stores.cluster_incarnation
+    if newest is None or expected in (0, newest.cluster_incarnation):
+        return
+    raise CorruptLogError(
+        f"{options.address}, member {options.own_id:032x}: its identity is of the cluster"
+        f" {expected:032x}, and the newest list of members that can be read is of cluster"
+        f" {newest.cluster_incarnation:032x}",
+        state="This member did not start; its log was not changed.",
+        hint="join a new member, with another directory, and remove this one",
     )
 
 

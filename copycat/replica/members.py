@@ -13,7 +13,7 @@ acknowledgements must not count, since the new directory lacks what the old one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from copycat.errors import (
@@ -24,6 +24,7 @@ from copycat.errors import (
     WrongDirectoryError,
 )
 from copycat.machine.envelope import decode_incarnation
+from copycat.protocol.cluster_incarnation import is_recovered
 from copycat.protocol.codec_peer import decode_hello, encode_hello_refused
 from copycat.protocol.framing import Frame
 from copycat.protocol.peer import Hello, HelloRefused
@@ -349,6 +350,8 @@ class Handshake:
                 f' "{self._cluster_name}" (incarnation {theirs:032x}, that of'
                 f" {self._members.own_address} is {ours:032x})"
             )
+        if is_recovered(ours or theirs) and not (ours and theirs):
+            self._check_founder(hello)
         if ours or theirs or not (hello.members and self._founders):
             return
         if hello.members != self._founders:
@@ -362,6 +365,25 @@ class Handshake:
                 f"{hello.address} says that it is member {hello.member:032x}, which is at"
                 f" {self._members.address(hello.member)}"
             )
+
+    def _check_founder(self, hello: Hello) -> None:
+        """A founder that knows no incarnation is of a cluster that never had one, and not of one
+        that an operator made from a member (C46)."""
+        ours, theirs = self._members.cluster_incarnation, hello.cluster_incarnation
+        if not (self._founders if theirs else hello.members):
+            return
+        made_by = "was made by `copycat recover --new-cluster` from one member"
+        if theirs:
+            raise self._wrong(
+                f'{hello.address} is a member of another cluster "{self._cluster_name}"'
+                f" (incarnation {theirs:032x}), which {made_by}; {self._members.own_address} is a"
+                " founder of the one before it, which had no incarnation"
+            )
+        raise self._wrong(
+            f'{hello.address} is a founder of another cluster "{self._cluster_name}", which had no'
+            f" incarnation; that of {self._members.own_address} (incarnation {ours:032x})"
+            f" {made_by}"
+        )
 
     def accept(self, frame: Frame) -> Hello:
         """A dialler's Hello, which was found good. PeerRefused: the frame of it says why."""
@@ -435,15 +457,16 @@ def _listed(skips: tuple[SkippedEntry, ...]) -> str:
     return "entry " + ", entry ".join(each) if each else "no entry"
 
 
-def logged_incarnations(log: ReplicaLog, members: int) -> dict[MemberId, int]:
+def logged_incarnations(log: ReplicaLog, members: Collection[MemberId]) -> dict[MemberId, int]:
     """Member -> incarnation, as the entries of the log say, committed or not.
 
     An incarnation is committed when a leader first meets the member, so the first few entries
     nearly always tell all; where a member never came, the search ends after `_SEARCH_NBYTES`.
     """
     incarnations: dict[MemberId, int] = {}
+    missing = set(members) if len(members) > 1 else set()
     index, end, searched = log.first_index, log.last_index + 1, 0
-    while 1 < members > len(incarnations) and index < end and searched < _SEARCH_NBYTES:
+    while missing and index < end and searched < _SEARCH_NBYTES:
         batch = log.read(index, end, _READ_NBYTES)
         searched += batch.nbytes
         index = batch.span.end
@@ -451,4 +474,5 @@ def logged_incarnations(log: ReplicaLog, members: int) -> dict[MemberId, int]:
             if run.kind == EntryKind.INCARNATION:
                 member, incarnation = decode_incarnation(run.payloads[0])
                 incarnations.setdefault(MemberId(member), incarnation)
+                missing.discard(MemberId(member))
     return incarnations

@@ -444,7 +444,7 @@ class ProposalQueue:
         self._sessions.set_unacked(outcome.unacked_nbytes)
         opened: dict[int, SessionOpened] = {}
         touched: dict[int, SessionKeptAlive] = {}
-        ended: dict[int, SessionEnded] = {}
+        ended: list[SessionEnded] = []
         for change in outcome.changes:
             match change:
                 case SessionOpened():
@@ -454,14 +454,15 @@ class ProposalQueue:
                     self._sessions.touched(change)
                     touched[change.index] = change
                 case SessionEnded():
-                    ended[change.index] = change
+                    ended.append(change)
                 case _:
                     pass  # incarnations are the handshake's
         for reply in outcome.replies:
             self._reply(reply)
         # Only now: what a session did before its end in this slice has its replies.
-        for end in ended.values():
+        for end in ended:
             self._session_ended(end)
+        closed = {end.index for end in ended}
         while self._waiters and self._waiters[0][0] <= outcome.last_applied:
             index, route, request = self._waiters.popleft()
             if index in opened:
@@ -474,7 +475,7 @@ class ProposalQueue:
                 leader, addresses = self._replies.leader, self._members.addresses
                 incarnation = self._members.cluster_incarnation
                 self._replies.send(route, KeptAlive(request, leader, addresses, incarnation))
-            elif index in ended:
+            elif index in closed:
                 self._replies.send(route, SessionClosed(request))
             else:
                 self._fail(

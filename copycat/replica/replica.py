@@ -88,7 +88,7 @@ def handshake_of(
         cluster_name=options.cluster_name,
         founders=options.members,
         incarnation=incarnation,
-        logged=logged_incarnations(log, len(members.addresses)),
+        logged=logged_incarnations(log, tuple(members)),
         skips=options.skips,
     )
 

@@ -24,6 +24,7 @@ from copycat.member.configuration_file import NOTHING_STORED, is_sole_voter, rea
 from copycat.member.directory import MemberDirectory
 from copycat.member.holders import with_holder
 from copycat.member.identity import read_identity
+from copycat.member.new_cluster_file import refuse_unfinished
 from copycat.member.refusals import refuse_file
 from copycat.paths import real_path
 from copycat.raft.configuration import Configuration
@@ -37,7 +38,15 @@ from copycat.storage import Env
 from copycat.storage.compaction import CompactionOptions
 from copycat.types import Durability, MemberId, StorageLevel
 
-__all__ = ["Start", "StartedMember", "build", "is_new_directory", "record_damage", "start_of"]
+__all__ = [
+    "Start",
+    "StartedMember",
+    "boot_id",
+    "build",
+    "is_new_directory",
+    "record_damage",
+    "start_of",
+]
 
 log = logging.getLogger("copycat.server")
 
@@ -78,6 +87,7 @@ def start_of(
     (C16).
     """
     address, env = str(options.address), Env()
+    refuse_unfinished(env, directory)
     identity, _ = read_identity(env, directory) if env.exists(directory) else (None, [])
     if identity is None or identity.address != address:
         if newcomer is not None:
@@ -128,6 +138,7 @@ def _log_other_members(
 def is_new_directory(options: ServerOptions, directory: str) -> bool:
     """Whether no member has begun to use the directory."""
     env = Env()
+    refuse_unfinished(env, directory)
     return not env.exists(directory) or read_identity(env, directory)[0] is None
 
 
@@ -234,7 +245,7 @@ def _open_directory(
             level=storage.level,
             compress=storage.compression == "lz4",
             durability=storage.durability,
-            boot=_boot_id(),
+            boot=boot_id(),
             whole=start.is_alone and storage.level is not StorageLevel.MEMORY,
             snapshots=partial(loaded.tidy_snapshots, env),
             look=partial(loaded.load_snapshot, env),
@@ -260,7 +271,7 @@ def record_damage(
     return error if damage is None else damage
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
     """The id of this boot of the machine: what was written since it is in the page cache at least.
 
     Empty when the system does not tell.

@@ -58,11 +58,12 @@ class Member(Node):
         level: StorageLevel = StorageLevel.DISK,
         durability: Durability = Durability.FSYNC,
         salt: int = 0,
+        env: FaultEnv | None = None,
     ) -> None:
         self.address = address
         self.founders = founders
         self.member = member_id(CLUSTER, address) if member is None else member
-        self.env = FaultEnv(5)
+        self.env = FaultEnv(5) if env is None else env
         self._first = first
         self.level = level
         self._durability = durability

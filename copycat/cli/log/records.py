@@ -240,7 +240,8 @@ def _keep_alive(payload: bytes) -> dict[str, Any]:
 
 def _expire(payload: bytes) -> dict[str, Any]:
     session, active_index = envelope.decode_expire(payload)
-    return {"session": session, "active_index": active_index}
+    whose = session if session != envelope.EVERY_SESSION else "all"
+    return {"session": whose, "active_index": active_index}
 
 
 def _incarnation(payload: bytes) -> dict[str, Any]:
