@@ -127,8 +127,11 @@ def _was_member(raft: State, member: MemberId) -> bool:
 
 
 def _is_linked(raft: State, leader_state: LeaderState, change: ConfigurationChange) -> bool:
-    """C37: who is to join or to be promoted has an open link; a demotion or removal needs none."""
+    """C37: who is to join or to be promoted, or says that it has moved, has an open link; a
+    demotion or removal needs none."""
     if change.kind in {ChangeKind.DEMOTE, ChangeKind.REMOVE}:
+        return True
+    if change.kind is ChangeKind.MOVE and change.member == raft.member:
         return True
     progress = leader_state.progress.get(change.member)
     is_lost = progress is not None and progress.state is ProgressState.LOST

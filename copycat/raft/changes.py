@@ -39,10 +39,10 @@ class ConfigurationChange(NamedTuple):
     kind: ChangeKind
     member: MemberId
     type: MemberType
-    """What the member shall be; INACTIVE when it shall be removed."""
+    """What the member shall be; INACTIVE when it shall be removed, and of MOVE."""
     base: EntryId
     address: str = ""
-    """Of ADD: where the member listens."""
+    """Of ADD and MOVE: where the member listens."""
 
     @classmethod
     def add(cls, record: MemberRecord, base: EntryId) -> ConfigurationChange:
@@ -65,6 +65,11 @@ class ConfigurationChange(NamedTuple):
         """`member` shall be no member any more."""
         return cls(ChangeKind.REMOVE, member, MemberType.INACTIVE, base)
 
+    @classmethod
+    def move(cls, member: MemberId, address: str, base: EntryId) -> ConfigurationChange:
+        """`member` listens at `address` now, and stays what it is (C44)."""
+        return cls(ChangeKind.MOVE, member, MemberType.INACTIVE, base, address)
+
 
 def goal_holds(change: ConfigurationChange, now: Configuration) -> bool:
     """Whether `now` is what the change asks for already: it was made, and asked for again
@@ -76,6 +81,8 @@ def goal_holds(change: ConfigurationChange, now: Configuration) -> bool:
         return False
     if change.kind is ChangeKind.DEMOTE:
         return record.type is change.type and not record.is_promotable
+    if change.kind is ChangeKind.MOVE:
+        return record.address == change.address
     is_same = change.kind is ChangeKind.PROMOTE or record.address == change.address
     return is_same and _RANK[record.type] >= _RANK[change.type]
 
@@ -94,6 +101,8 @@ def next_configuration(
             return ChangeRefusal.UNKNOWN_MEMBER
         added = MemberRecord(change.member, MemberType.RESERVE, change.address)
         return _raised(change.type, added, now, entry)
+    if change.kind is ChangeKind.MOVE:
+        return now.with_record(record._replace(address=change.address), entry)
     if now.voters == (change.member,):
         return ChangeRefusal.LAST_VOTER if change.type is not MemberType.ACTIVE else _WRONG
     if change.kind is ChangeKind.REMOVE:

@@ -59,7 +59,8 @@ _JUST_ELECTED = RefusalReason(
 class _Asked(NamedTuple):
     """A change that the core has not answered, or that waits for a link."""
 
-    route: Route
+    route: Route | None
+    """None: nobody waits for the answer, since the leader asks itself."""
     request: int
     change: ConfigurationChange
 
@@ -153,6 +154,8 @@ class ClusterRequests:
 
     def _ask(self, asked: _Asked) -> None:
         if self._raft.state is ServerState.LEADER and not self._has_room():
+            if asked.route is None:
+                return
             why = f"the disk of {self._members.own_address} is full"
             failure = Failure(asked.request, Refusal.DISK_FULL, self._replies.leader, why)
             self._replies.send(asked.route, failure)
@@ -160,6 +163,13 @@ class ClusterRequests:
         token = next(self._tokens)
         self._asked[token] = asked
         self._driver.step(ChangeRequested(token, asked.change))
+
+    def move(self, member: MemberId, address: str) -> None:
+        """Write into the configuration that `member`, which has a link there, or is this leader,
+        listens at `address` (C44). It is asked for again if it cannot be done now."""
+        committed = self._raft.committed_configuration
+        change = ConfigurationChange.move(member, address, committed.entry)
+        self._ask(_Asked(None, 0, change))
 
     def _has_room(self) -> bool:
         """Whether the log takes one more configuration (F12)."""
@@ -222,6 +232,8 @@ class ClusterRequests:
 
     def _answer(self, asked: _Asked, effect: ChangeFinished) -> None:
         change, refusal = asked.change, effect.refusal
+        if asked.route is None:
+            return
         if refusal is None:
             self._replies.send(asked.route, self._view(asked.request))
             return

@@ -100,6 +100,10 @@ class MemberTable(Mapping[MemberId, str]):
         self.greeted_incarnations: dict[MemberId, int] = {}
         """What each member or guest said last with its Hello; the leader commits those of members
         that are new. None of a member that was removed, or has another address now."""
+        self.greeted_addresses: dict[MemberId, str] = {}
+        """Where a member listens as its last Hello said, once that was not its record's (C44)."""
+        self.moved: dict[MemberId, str] = {}
+        """Members that are dialled there, since they do not answer at their record's address."""
 
     def _all_records(self) -> dict[MemberId, MemberRecord]:
         """By id, those of the newest configuration first."""
@@ -126,17 +130,30 @@ class MemberTable(Mapping[MemberId, str]):
         to_connect = tuple(
             record
             for member, record in after.items()
-            if member != self.member and _address(before, member) != record.address
+            if self._is_dialled_elsewhere(before, after, member)
         )
         to_disconnect = tuple(
-            member
-            for member, record in before.items()
-            if member != self.member and _address(after, member) != record.address
+            member for member in before if self._is_dialled_elsewhere(before, after, member)
         )
+        for member in list(self.moved):
+            if _address(before, member) != _address(after, member):
+                del self.moved[member]
+        for member in before.keys() - after.keys():
+            self.greeted_addresses.pop(member, None)
         self.links.difference_update(to_disconnect)
         for member in to_disconnect:  # at another address there may be another directory
             self.greeted_incarnations.pop(member, None)
         return MemberChanges(to_connect, to_disconnect)
+
+    def _is_dialled_elsewhere(
+        self,
+        before: Mapping[MemberId, MemberRecord],
+        after: Mapping[MemberId, MemberRecord],
+        member: MemberId,
+    ) -> bool:
+        """Whether the address of `member` changes to one where it is not dialled already."""
+        old, new = _address(before, member), _address(after, member)
+        return member != self.member and old != new and self.moved.get(member) != new
 
     # ---- the directories of the members --------------------------------------------------
 
@@ -167,7 +184,14 @@ class MemberTable(Mapping[MemberId, str]):
     def dialled_address(self, member: MemberId) -> str:
         """Where the link to `member` leads; empty when there is to be none."""
         guest = self.guests.get(member)
-        return self.address(member) if guest is None else guest.address
+        if guest is not None:
+            return guest.address
+        return self.moved.get(member) or self.address(member)
+
+    def greeted_address(self, member: MemberId) -> str:
+        """Where `member` listens as it said last itself, if it ever said another address than its
+        record's."""
+        return self.greeted_addresses.get(member) or self.address(member)
 
     def greeted(self, member: MemberId, incarnation: int) -> None:
         """`member` said with its Hello which directory it has."""
@@ -187,8 +211,13 @@ class MemberTable(Mapping[MemberId, str]):
 
     @property
     def own_address(self) -> str:
-        """Where this member listens."""
-        return _address(self._records, self.member) or self._address
+        """Where this member listens: if it has moved, its record says so later (C44)."""
+        return self._address or _address(self._records, self.member)
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether this member listens at another address than its record says."""
+        return self.address(self.member) not in ("", self.own_address)
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -318,8 +347,8 @@ class Handshake:
         """Whether the two mean one cluster, where one name may have been used twice (C41).
 
         The incarnation of a cluster says that. While neither side knows one, both are as they were
-        started: the list of founders has to be the same then, with the founder's own address. Who
-        was no founder has no list.
+        started: the list of founders has to be the same then. Who was no founder has no list. A
+        founder may have moved since (C44), but not to the address of another one.
         """
         ours, theirs = self._members.cluster_incarnation, hello.cluster_incarnation
         if ours and theirs and ours != theirs:
@@ -336,7 +365,8 @@ class Handshake:
                 f"{self._members.own_address} with {', '.join(self._founders)}",
                 hint="start every founding member with the same list of addresses",
             )
-        if self._members.address(hello.member) not in ("", hello.address):
+        is_known = hello.member in self._members
+        if is_known and self._members.member_at(hello.address) not in (0, hello.member):
             raise self._wrong(
                 f"{hello.address} says that it is member {hello.member:032x}, which is at"
                 f" {self._members.address(hello.member)}"

@@ -58,6 +58,7 @@ from copycat.replica.local_requests import LocalRequests
 from copycat.replica.maintenance import PAUSE_MS, Maintenance
 from copycat.replica.members import Handshake, MemberTable, logged_incarnations
 from copycat.replica.membership import Membership
+from copycat.replica.moved_members import MovedMembers
 from copycat.replica.options import MemberStores, ReplicaOptions
 from copycat.replica.proposals import ProposalQueue
 from copycat.replica.queries import Queries
@@ -111,7 +112,7 @@ class Replica:
         now_ms: int,
         wall_ms: int,
     ) -> None:
-        is_founder = options.address in options.members
+        is_founder = options.own_id in options.members_by_id
         require(is_founder or not options.members, "a member outside its own list")
         self._options, self._host, self._executor = options, host, executor
         log = stores.log
@@ -172,6 +173,7 @@ class Replica:
             options, raft, log, clock, host, inbox, syncs, applier, self._executor, taker, receiver
         )
         cluster_requests = self._cluster_requests = self._build_cluster_requests(driver)
+        self._moved_members = MovedMembers(options, raft, host, clock, members, cluster_requests)
         requests = self._requests = RequestRouter(
             options,
             members,
@@ -270,6 +272,8 @@ class Replica:
         hello = self._handshake.accept(frame)
         if hello.member not in self.members:
             self._inbox.put(self._membership.greeted, hello)
+        elif hello.address != self.members.greeted_address(hello.member):
+            self._inbox.put(self._moved_members.greeted, hello)
         return hello.member, self.hello()
 
     def check_hello(self, peer: MemberId, frame: Frame) -> Reachable:
@@ -372,6 +376,8 @@ class Replica:
                 self._cluster_requests.advance(now_ms)
             if now_ms >= self._membership.due_ms:
                 self._membership.advance(now_ms)
+            if now_ms >= self._moved_members.due_ms:
+                self._moved_members.advance(now_ms)
             self.disk_space.update_write_stall()
             self._propose()
             if self._queries.arrived:
@@ -394,6 +400,7 @@ class Replica:
             self._snapshot_sender.due_ms,
             self._cluster_requests.due_ms,
             self._membership.due_ms,
+            self._moved_members.due_ms,
         )
 
     def _step(self, event: Event) -> None:

@@ -59,7 +59,7 @@ class Member(Node):
         durability: Durability = Durability.FSYNC,
         salt: int = 0,
     ) -> None:
-        self.address = address
+        self.address = self.first_address = address
         self.founders = founders
         self.member = member_id(CLUSTER, address) if member is None else member
         self.env = FaultEnv(5)
@@ -77,7 +77,7 @@ class Member(Node):
             self.env,
             PATH,
             cluster_name=CLUSTER,
-            address=self.address,
+            address=self.first_address,
             members=self.founders,
             member=self.member,
             incarnation_source=lambda: self._incarnation,
@@ -265,6 +265,17 @@ class Cluster:
             member.env.stop_after(1 << 62)
         self._drop_links(member)
         member.start()
+
+    def move(self, member: Member, address: str) -> None:
+        """A new process of this member, which listens at another address."""
+        member.address = address
+        self.restart(member)
+
+    def seed(self, member: Member, address: str) -> None:
+        """The arguments of this member name one more address to dial, as `SeedLink` does."""
+        target = next(each for each in self.up if each.address == address)
+        _, answer = target.replica.accept_peer(split_frame(member.replica.hello()))
+        member.replica.accept_peer(split_frame(answer))
 
     def _drop_links(self, member: Member) -> None:
         for other in self.members:
