@@ -18,6 +18,7 @@ from copycat.protocol.framing import (
     join_frame,
     split_frame,
 )
+from copycat.protocol.member_record import DirectoryStart
 from copycat.protocol.peer import (
     AppendEntries,
     AppendReply,
@@ -90,7 +91,8 @@ _LOG_POSITION = Struct("<3Q")
 _HELLO = Struct("<BHH")
 _SKIP = Struct("<QQI")
 _COUNT = Struct("<H")
-_IS_FRESH, _IS_LOST, _HAS_SKIPS, _HAS_CLUSTER_INCARNATION = 1, 2, 4, 8
+_START = Struct("<QQ")
+_IS_FRESH, _IS_LOST, _HAS_SKIPS, _HAS_CLUSTER_INCARNATION, _HAS_STARTS = 1, 2, 4, 8, 16
 """Flags of a HELLO."""
 _TOKEN = Struct("<Q")
 _MAGIC = b"copycat\x01"
@@ -108,7 +110,8 @@ def encode_hello(hello: Hello) -> bytes:
                 _IS_FRESH * hello.fresh
                 | _IS_LOST * hello.lost
                 | _HAS_SKIPS * bool(hello.skips)
-                | _HAS_CLUSTER_INCARNATION * bool(hello.cluster_incarnation),
+                | _HAS_CLUSTER_INCARNATION * bool(hello.cluster_incarnation)
+                | _HAS_STARTS * bool(hello.starts),
                 *hello.protocol,
             ),
             hello.member.to_bytes(16, "little"),
@@ -118,6 +121,7 @@ def encode_hello(hello: Hello) -> bytes:
             pack_texts(hello.members),
             _pack_skips(hello.skips) if hello.skips else b"",
             hello.cluster_incarnation.to_bytes(16, "little") if hello.cluster_incarnation else b"",
+            _pack_starts(hello.starts) if hello.starts else b"",
         )
     )
     if len(body) > HANDSHAKE_LIMIT:
@@ -150,17 +154,35 @@ def decode_hello(frame: Frame) -> Hello:
     hello = Hello(cluster_name, (), member, incarnation, address, is_fresh, (low, high), is_lost)
     if low > PROTOCOL_VERSIONS[1] or high < PROTOCOL_VERSIONS[0]:
         return hello
-    if flags & ~(_IS_FRESH | _IS_LOST | _HAS_SKIPS | _HAS_CLUSTER_INCARNATION):
+    if flags & ~(_IS_FRESH | _IS_LOST | _HAS_SKIPS | _HAS_CLUSTER_INCARNATION | _HAS_STARTS):
         raise ProtocolError(f"HELLO: flags {flags:#x} are not known")
     if is_fresh and is_lost:
         raise ProtocolError("HELLO: a log that never held anything cannot have lost it")
     members = reader.texts()
     skips = _read_skips(reader) if flags & _HAS_SKIPS else ()
     cluster_incarnation = reader.wide() if flags & _HAS_CLUSTER_INCARNATION else 0
+    starts = _read_starts(reader) if flags & _HAS_STARTS else ()
     reader.end()
     return msgspec.structs.replace(
-        hello, members=members, skips=skips, cluster_incarnation=cluster_incarnation
+        hello,
+        members=members,
+        skips=skips,
+        cluster_incarnation=cluster_incarnation,
+        starts=starts,
     )
+
+
+def _pack_starts(starts: tuple[DirectoryStart, ...]) -> bytes:
+    return _COUNT.pack(len(starts)) + b"".join(_START.pack(*start) for start in starts)
+
+
+def _read_starts(reader: Reader) -> tuple[DirectoryStart, ...]:
+    (count,) = reader.unpack(_COUNT)
+    starts = tuple(DirectoryStart(*reader.unpack(_START)) for _ in range(count))
+    first = starts[0].number if starts else 0
+    if first < 1 or [each.number for each in starts] != [*range(first, first + count)]:
+        raise ProtocolError("HELLO: the starts of the directory are not in order")
+    return starts
 
 
 def _pack_skips(skips: tuple[SkippedEntry, ...]) -> bytes:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from copycat.errors import require
+from copycat.protocol.member_record import NO_START, DirectoryStart
 from copycat.raft.configuration import Configuration, MemberRecord
 from copycat.types import ChangeKind, ChangeRefusal, EntryId, MemberId, MemberType
 
@@ -43,6 +44,8 @@ class ConfigurationChange(NamedTuple):
     base: EntryId
     address: str = ""
     """Of ADD and MOVE: where the member listens."""
+    start: DirectoryStart = NO_START
+    """Of ADD and MOVE: its newest start (C42)."""
 
     @classmethod
     def add(cls, record: MemberRecord, base: EntryId) -> ConfigurationChange:
@@ -66,9 +69,12 @@ class ConfigurationChange(NamedTuple):
         return cls(ChangeKind.REMOVE, member, MemberType.INACTIVE, base)
 
     @classmethod
-    def move(cls, member: MemberId, address: str, base: EntryId) -> ConfigurationChange:
-        """`member` listens at `address` now, and stays what it is (C44)."""
-        return cls(ChangeKind.MOVE, member, MemberType.INACTIVE, base, address)
+    def move(
+        cls, member: MemberId, address: str, start: DirectoryStart, base: EntryId
+    ) -> ConfigurationChange:
+        """`member` listens at `address` now (C44), was started again (C42), or both, and stays
+        what it is."""
+        return cls(ChangeKind.MOVE, member, MemberType.INACTIVE, base, address, start)
 
 
 def goal_holds(change: ConfigurationChange, now: Configuration) -> bool:
@@ -82,7 +88,7 @@ def goal_holds(change: ConfigurationChange, now: Configuration) -> bool:
     if change.kind is ChangeKind.DEMOTE:
         return record.type is change.type and not record.is_promotable
     if change.kind is ChangeKind.MOVE:
-        return record.address == change.address
+        return (record.address, record.start) == (change.address, change.start)
     is_same = change.kind is ChangeKind.PROMOTE or record.address == change.address
     return is_same and _RANK[record.type] >= _RANK[change.type]
 
@@ -99,10 +105,11 @@ def next_configuration(
     if record is None:
         if change.kind is not ChangeKind.ADD:
             return ChangeRefusal.UNKNOWN_MEMBER
-        added = MemberRecord(change.member, MemberType.RESERVE, change.address)
+        added = MemberRecord(change.member, MemberType.RESERVE, change.address, start=change.start)
         return _raised(change.type, added, now, entry)
     if change.kind is ChangeKind.MOVE:
-        return now.with_record(record._replace(address=change.address), entry)
+        record = record._replace(address=change.address, start=change.start)
+        return now.with_record(record, entry)
     if now.voters == (change.member,):
         return ChangeRefusal.LAST_VOTER if change.type is not MemberType.ACTIVE else _WRONG
     if change.kind is ChangeKind.REMOVE:

@@ -46,7 +46,7 @@ DIAL_ELECTIONS = 5
 """So many election timeouts a member that is to be added may take to answer the leader's dial."""
 NEWCOMERS_MAX = 8
 """So many members that are to be added are dialled at a time."""
-MEMBER_NBYTES_MAX = 320
+MEMBER_NBYTES_MAX = 336
 """No record of a member has more bytes."""
 NEVER_MS = 1 << 62
 
@@ -160,15 +160,19 @@ class ClusterRequests:
             failure = Failure(asked.request, Refusal.DISK_FULL, self._replies.leader, why)
             self._replies.send(asked.route, failure)
             return
+        change = asked.change
+        if change.kind is ChangeKind.ADD:  # who is added has a link, and said it there (C42)
+            change = change._replace(start=self._members.newest_start(change.member))
         token = next(self._tokens)
         self._asked[token] = asked
-        self._driver.step(ChangeRequested(token, asked.change))
+        self._driver.step(ChangeRequested(token, change))
 
     def move(self, member: MemberId, address: str) -> None:
         """Write into the configuration that `member`, which has a link there, or is this leader,
-        listens at `address` (C44). It is asked for again if it cannot be done now."""
-        committed = self._raft.committed_configuration
-        change = ConfigurationChange.move(member, address, committed.entry)
+        listens at `address` (C44), and its newest start (C42). It is asked for again if it cannot
+        be done now."""
+        committed, start = self._raft.committed_configuration, self._members.newest_start(member)
+        change = ConfigurationChange.move(member, address, start, committed.entry)
         self._ask(_Asked(None, 0, change))
 
     def _has_room(self) -> bool:

@@ -26,6 +26,7 @@ from copycat.errors import (
 from copycat.machine.envelope import decode_incarnation
 from copycat.protocol.codec_peer import decode_hello, encode_hello_refused
 from copycat.protocol.framing import Frame
+from copycat.protocol.member_record import NO_START, DirectoryStart
 from copycat.protocol.peer import Hello, HelloRefused
 from copycat.protocol.wire import PROTOCOL_VERSIONS
 from copycat.raft.configuration import Configuration, MemberRecord
@@ -100,6 +101,10 @@ class MemberTable(Mapping[MemberId, str]):
         self.greeted_incarnations: dict[MemberId, int] = {}
         """What each member or guest said last with its Hello; the leader commits those of members
         that are new. None of a member that was removed, or has another address now."""
+        self.greeted_starts: dict[MemberId, DirectoryStart] = {}
+        """The start that each member or guest said last with its Hello (C42)."""
+        self.starts: tuple[DirectoryStart, ...] = ()
+        """The newest starts of this member, oldest first; empty when they are not recorded."""
         self.greeted_addresses: dict[MemberId, str] = {}
         """Where a member listens as its last Hello said, once that was not its record's (C44)."""
         self.moved: dict[MemberId, str] = {}
@@ -143,6 +148,7 @@ class MemberTable(Mapping[MemberId, str]):
         self.links.difference_update(to_disconnect)
         for member in to_disconnect:  # at another address there may be another directory
             self.greeted_incarnations.pop(member, None)
+            self.greeted_starts.pop(member, None)
         return MemberChanges(to_connect, to_disconnect)
 
     def _is_dialled_elsewhere(
@@ -193,10 +199,22 @@ class MemberTable(Mapping[MemberId, str]):
         record's."""
         return self.greeted_addresses.get(member) or self.address(member)
 
-    def greeted(self, member: MemberId, incarnation: int) -> None:
-        """`member` said with its Hello which directory it has."""
-        if self.is_dialled(member):
-            self.greeted_incarnations[member] = incarnation
+    def greeted(self, hello: Hello) -> None:
+        """A member said with its Hello which directory it has, and which start this is."""
+        if self.is_dialled(hello.member):
+            self.greeted_incarnations[hello.member] = hello.incarnation
+            if hello.starts:
+                self.greeted_starts[hello.member] = hello.starts[-1]
+
+    def newest_start(self, member: MemberId) -> DirectoryStart:
+        """The newest start of `member` that this one has heard of, from whomever."""
+        record = self._records.get(member)
+        known = [NO_START if record is None else record.start]
+        if member == self.member:
+            known += self.starts[-1:]
+        elif member in self.greeted_starts:
+            known.append(self.greeted_starts[member])
+        return max(known)
 
     def address(self, member: MemberId) -> str:
         """Where `member` listens; empty for who is no member, as for nobody."""
@@ -297,6 +315,7 @@ class Handshake:
             lost,
             self._skips,
             cluster_incarnation,
+            self._members.starts,
         )
 
     def judge(self, hello: Hello) -> MemberId:
@@ -327,6 +346,7 @@ class Handshake:
                 " --skip-entry INDEX DIRECTORY, or copy the file skipped-entries",
             )
         self._check_incarnation(hello)
+        self._check_starts(hello)
         return hello.member
 
     def _may_be_heard(self, hello: Hello) -> bool:
@@ -379,7 +399,7 @@ class Handshake:
             self.judge(hello)
         except CopycatError as cause:
             raise PeerRefused.of(cause) from cause
-        self._members.greeted(hello.member, hello.incarnation)
+        self._members.greeted(hello)
         return hello
 
     def answered(self, peer: MemberId, frame: Frame) -> Reachable:
@@ -391,7 +411,7 @@ class Handshake:
                 f"{hello.address} answered on the link to {address}: it is member"
                 f" {hello.member:032x}, not {peer:032x}"
             )
-        self._members.greeted(peer, hello.incarnation)
+        self._members.greeted(hello)
         return Reachable(peer, hello.fresh, hello.lost)
 
     def _check_incarnation(self, hello: Hello) -> None:
@@ -403,6 +423,28 @@ class Handshake:
                 f"{hello.incarnation:032x}, the cluster knows {known:032x}): what it acknowledged "
                 "may be lost, so it has no vote",
                 hint="bring the old directory back, or remove this member and add a new one",
+            )
+
+    def _check_starts(self, hello: Hello) -> None:
+        """C42: whether the starts of this directory are those that leaders wrote down of the
+        member, committed or not. If they are not, it was restored from a backup, or two processes
+        have copies of one directory. A list that begins later is that of a member which was
+        started often since: who judges is behind.
+        """
+        if not hello.starts:
+            return  # a build without starts
+        for configuration in (self._members.configuration, self._members.committed):
+            record = configuration.record(hello.member)
+            start = NO_START if record is None else record.start
+            if start in hello.starts or start.number < hello.starts[0].number:
+                continue
+            raise WrongDirectoryError(
+                f"{hello.address} came with a directory that was not started"
+                f" as number {start.number} when this member was (it names starts"
+                f" {hello.starts[0].number} to {hello.starts[-1].number}): it is a copy, or was"
+                " restored from a backup, and what it acknowledged may be lost, so it has no vote",
+                hint="if another process has the original directory, stop this one; else remove"
+                " this member and add a new one with an empty directory",
             )
 
     def record_incarnation(self, member: MemberId, incarnation: int) -> CopycatError | None:

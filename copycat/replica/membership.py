@@ -154,7 +154,7 @@ class Membership:
         is_invited = member in self._members.invited
         address = self._members.guests[member].address if is_invited else hello.address
         self._receive(member, address)
-        self._members.greeted(member, hello.incarnation)
+        self._members.greeted(hello)
 
     def _meet(self, member: MemberId, address: str) -> None:
         """Another member says that `member`, which this one does not know, leads: dial it."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 
 from copycat.protocol.peer import Hello
+from copycat.raft.configuration import BOOTSTRAP
 from copycat.raft.core import Raft
 from copycat.replica.cluster_requests import NEVER_MS, ClusterRequests
 from copycat.replica.host import Host
@@ -68,9 +69,10 @@ class MovedMembers:
     def due_ms(self) -> int:
         """When `advance` has something to do."""
         members = self._members
-        leads_elsewhere = self._raft.leader_state is not None and members.has_moved
-        if not (members.greeted_addresses or leads_elsewhere):
-            return NEVER_MS  # nearly always
+        leads = self._raft.leader_state is not None
+        has_starts = bool(members.starts) and members.committed.entry != BOOTSTRAP
+        if not (members.greeted_addresses or (leads and (members.has_moved or has_starts))):
+            return NEVER_MS
         return self._looked_ms + self._interval_ms
 
     def advance(self, now_ms: int) -> None:
@@ -91,6 +93,19 @@ class MovedMembers:
                     self._write(member, address)
         if members.has_moved:
             self._write(members.member, members.own_address)
+        if self._raft.leader_state is not None and members.committed.entry != BOOTSTRAP:
+            self._write_starts()
+
+    def _write_starts(self) -> None:
+        """C42: each start is written down once, when its member has a link. A cluster that has
+        only its founders has no configuration that could hold it."""
+        members = self._members
+        for record in members.configuration.members:
+            member = record.member
+            is_linked = member == members.member or member in members.links
+            if is_linked and record.start < members.newest_start(member):
+                self._write(member, record.address)
+                return
 
     def _dial(self, member: MemberId, now_ms: int) -> None:
         members = self._members

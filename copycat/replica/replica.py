@@ -71,7 +71,7 @@ from copycat.replica.snapshot_sender import SnapshotSender
 from copycat.replica.snapshot_taker import SnapshotTaker
 from copycat.replica.status import ElectionObstacles, Outage, RecoveryStatus, Status
 from copycat.replica.sync_scheduler import SyncScheduler
-from copycat.storage.interface import Batch, ReplicaLog, SaveTicket, SyncTicket
+from copycat.storage.interface import Batch, SaveTicket, SyncTicket
 from copycat.storage.recent_batches import BatchReader, RecentBatches
 from copycat.storage.snapshot_store import Snapshot
 from copycat.types import Compaction, CompactionReport, MemberId, ServerState
@@ -79,16 +79,15 @@ from copycat.types import Compaction, CompactionReport, MemberId, ServerState
 __all__ = ["Replica", "ReplicaOptions"]
 
 
-def handshake_of(
-    members: MemberTable, options: ReplicaOptions, incarnation: int, log: ReplicaLog
-) -> Handshake:
+def handshake_of(members: MemberTable, options: ReplicaOptions, stores: MemberStores) -> Handshake:
     """Builds the judge of peers, from the options and from what the log says of incarnations."""
+    members.starts = stores.starts
     return Handshake(
         members,
         cluster_name=options.cluster_name,
         founders=options.members,
-        incarnation=incarnation,
-        logged=logged_incarnations(log, len(members.addresses)),
+        incarnation=stores.incarnation,
+        logged=logged_incarnations(stores.log, len(members.addresses)),
         skips=options.skips,
     )
 
@@ -192,7 +191,7 @@ class Replica:
         disk = self.disk_space = DiskSpace(
             options, raft, log, clock, inbox, driver, sessions, queue, queries, outage, ballast
         )
-        shake = self._handshake = handshake_of(members, options, stores.incarnation, log)
+        shake = self._handshake = handshake_of(members, options, stores)
         file = stores.time_file
         self._maintenance = Maintenance(
             log, clock, inbox, sessions, queue, shake, recovery, taker, compaction, disk, file

@@ -257,6 +257,7 @@ def _replica(
         configuration_file=directory.configuration_file,
         configurations=directory.configurations,
         cluster_incarnation=directory.identity.cluster_incarnation,
+        starts=directory.identity.starts,
         record_cluster=directory.record_cluster,
     )
     return Replica(
@@ -285,6 +286,7 @@ def _open_directory(
             members=start.founders,
             member=start.member,
             incarnation_source=lambda: secrets.randbits(128),
+            start_source=partial(secrets.randbits, 64),
             max_segment_size=storage.max_segment_size,
             max_entries_per_segment=storage.max_entries_per_segment,
             min_free_space=storage.min_free_space,

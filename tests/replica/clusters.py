@@ -5,10 +5,11 @@ Members are dialled because a replica asks for it, and accepted because their He
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from copycat.config import RaftOptions, member_id
-from copycat.errors import ProtocolError, StorageError
+from copycat.errors import ProtocolError, StorageError, WrongDirectoryError
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.session_executor import SessionExecutor
 from copycat.member.configuration_file import NOTHING_STORED, StoredConfigurations
@@ -58,6 +59,7 @@ class Member(Node):
         level: StorageLevel = StorageLevel.DISK,
         durability: Durability = Durability.FSYNC,
         salt: int = 0,
+        starts: bool = False,
     ) -> None:
         self.address = self.first_address = address
         self.founders = founders
@@ -67,9 +69,14 @@ class Member(Node):
         self.level = level
         self._durability = durability
         self._incarnation = (int.from_bytes(address.encode(), "big") << 20) + salt
+        self._random_bits = itertools.count(salt + 1)
+        self._start_source = self._draw if starts else None
         self._has_raised = True  # a member may stop: the test looks at `stopped`
         self.now_ms, self.wall_ms = 1000, 1_700_000_000_000
         self.start()
+
+    def _draw(self) -> int:
+        return next(self._random_bits)
 
     def start(self) -> None:
         """A new process on what the disk holds."""
@@ -86,6 +93,7 @@ class Member(Node):
             level=self.level,
             durability=self._durability,
             first=self._first,
+            start_source=self._start_source,
             snapshots=lambda: SnapshotStore(self.env, f"{PATH}/snapshots"),
         )
         self.host = FakeHost()
@@ -104,6 +112,7 @@ class Member(Node):
             configuration_file=directory.configuration_file,
             configurations=directory.configurations,
             cluster_incarnation=directory.identity.cluster_incarnation,
+            starts=directory.identity.starts,
             record_cluster=directory.record_cluster,
         )
         options = ReplicaOptions(
@@ -221,7 +230,7 @@ class Cluster:
             return
         try:
             event = one.replica.check_hello(peer, split_frame(answer))
-        except ProtocolError as error:
+        except (ProtocolError, WrongDirectoryError) as error:
             one.replica.outage.link_failed(peer, error.message)
             return
         one.host.links.add(peer)
