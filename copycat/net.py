@@ -2,7 +2,8 @@
 
 * `dial` connects to an address that may be a name with several numbers behind it. The numbers are
   tried side by side, each a moment after the one before (the idea of RFC 8305), and each attempt
-  has its own time limit; the first that answers wins. A name is resolved anew at each dial.
+  has its own time limit; the first that answers wins. A name is resolved anew at each dial. A
+  `Dialler` remembers where somebody else answered, and has the other numbers tried first.
 * `serve` opens the one port on which a member listens, and says why when it cannot.
 * `WriteBuffer` joins what one turn writes to a connection.
 * `watch_socket` has the kernel close a connection whose peer vanished. A peer that disappears
@@ -24,8 +25,9 @@ import socket
 import struct
 import termios
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from functools import partial
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +41,7 @@ __all__ = [
     "JOIN_NBYTES_MAX",
     "SILENCE_S_MAX",
     "DialError",
+    "Dialler",
     "WriteBuffer",
     "dial",
     "escaped",
@@ -81,9 +84,13 @@ class _Target(NamedTuple):
     where: Any
 
 
-async def dial(address: Address) -> socket.socket:
-    """A connected, non-blocking socket. Raises DialError."""
+async def dial(address: Address, last: Collection[str] = ()) -> socket.socket:
+    """A connected, non-blocking socket. Raises DialError.
+
+    last: numbers that are tried after all others.
+    """
     targets = _interleaved(await _resolve(address))
+    targets.sort(key=partial(_is_in, last))
     loop = asyncio.get_running_loop()
     failures: dict[str, str] = {}
     left = deque(targets)
@@ -108,6 +115,41 @@ async def dial(address: Address) -> socket.socket:
     if len(failures) == 1 and len(targets) == 1:
         raise DialError(next(iter(failures.values())))
     raise DialError("; ".join(f"{number}: {reason}" for number, reason in failures.items()))
+
+
+def _is_in(numbers: Collection[str], target: _Target) -> bool:
+    return target.where[0] in numbers
+
+
+class Dialler:
+    """Dials one address again and again. Behind one of the numbers of a name somebody else may
+    listen: then the others are tried first at the next dial, so that each one has its turn."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._others: set[str] = set()
+        """Numbers at which somebody else answered."""
+        self._number = ""
+        """The number that was dialled last."""
+
+    async def dial(self) -> socket.socket:
+        """See `dial`."""
+        self._number = ""
+        sock = await dial(self.address, self._others)
+        self._number = sock.getpeername()[0]
+        return sock
+
+    def reached(self) -> None:
+        """Who answered the last dial is who was meant."""
+        self._number = ""
+
+    def failed(self) -> None:
+        """The last dial failed, or somebody else answered it, or nobody who says Hello."""
+        if not self._number:
+            return
+        if self._number in self._others:  # all numbers were tried: begin again with another one
+            self._others.clear()
+        self._others.add(self._number)
 
 
 async def _give_up(running: dict[asyncio.Task[socket.socket], str]) -> None:

@@ -259,6 +259,9 @@ class ChangeKind(enum.IntEnum):
     PROMOTE = 2
     DEMOTE = 3
     REMOVE = 4
+    MOVE = 5
+    """It listens at another address. The leader writes this by itself, and nobody asks for it, so
+    no message has it (C44)."""
 
 
 class ChangeRefusal(enum.IntEnum):

@@ -139,14 +139,15 @@ class MemberDirectory:
         snapshots: _Snapshots = None,
         look: _Look | None = None,
         first: StoredConfigurations = NOTHING_STORED,
+        start_source: Callable[[], int] | None = None,
     ) -> Self:
         """Open `path`, or create it on a first start.
 
         `members`: the founding addresses, in any order; none of a member that is no founder, and
-        `first` is what that one knows of the cluster. `incarnation_source`: gives 128 random bits.
-        `boot`: the machine's boot id, or empty. `read_only`: create, lock and repair nothing.
-        `whole`: read every entry first. `snapshots`: opens the store for a repair. CorruptLogError
-        (F6, F27; of a member alone F2, F3), WrongDirectoryError (F7), and other StorageErrors.
+        `first` is what that one knows of the cluster. `incarnation_source`, `start_source`: give
+        128 and 64 random bits. `boot`: the machine's boot id, or empty. `read_only`: create, lock
+        and repair nothing. `whole`: read every entry first. `snapshots`: opens the store for a
+        repair. CorruptLogError (F6, F27; F2, F3), WrongDirectoryError (F7), StorageErrors.
         """
         expected = Identity.of(cluster_name, address, members, member)
         promise = partial(write_unsynced_acks, env, path, level, durability, boot)
@@ -158,7 +159,7 @@ class MemberDirectory:
             identity, missing = read_identity(env, path)
             if identity is None:
                 _check_unused(env, path, opened, read_only=read_only)
-                new = expected.with_incarnation(incarnation_source())
+                new = _started(expected.with_incarnation(incarnation_source()), start_source)
                 return cls._made(env, path, resources, opened, promise, new, snapshots, first)
             check_identity(identity, expected, path)
             stored = read_configurations(env, path, has_log=_has_log(env, path))
@@ -170,11 +171,10 @@ class MemberDirectory:
             store, alone = _maybe(snapshots), is_sole_voter(stored, identity)
             repairs = LogRepair(env, path, store, copy.current_term, sizes, is_alone=alone)
             log = _closed_with(resources, repairs.open(checked), look)
-            identity, again = _rewritten(env, path, identity, missing, stored)
+            identity, again = _rewritten(env, path, identity, missing, stored, start_source)
             loss, may_lack = repairs.remaining_loss(log, again), not stored.says_stateless(member)
-            lost = may_lack and _may_have_lost(unsynced, again, log, boot)
-            if not lost:
-                promise()
+            is_lost = may_lack and _may_have_lost(unsynced, again, log, boot)
+            lost = is_lost or _promised(promise)
             all_open = resources.pop_all()
             return cls(path, identity, again, log, env, all_open, lost, loss, snapshots=store)
 
@@ -372,6 +372,7 @@ def _rewritten(
     identity: Identity,
     missing: tuple[str, ...],
     stored: StoredConfigurations,
+    start_source: Callable[[], int] | None,
 ) -> tuple[Identity, HardState]:
     """Open the hard state and rewrite it, as C7 demands after an unclean stop. It is done at every
     start, since an earlier start may have failed between the log's recovery and this step, and
@@ -385,9 +386,22 @@ def _rewritten(
             identity.with_cluster_incarnation(stored.cluster_incarnation),
             IDENTITY_FILES,
         )
+    started = _started(identity, start_source)
+    if started != identity:
+        identity, missing = started, IDENTITY_FILES
     write_identity(env, path, identity, missing)
     ConfigurationFile(env, path).complete()
     return identity, hard_state
+
+
+def _promised(promise: Callable[[], None]) -> bool:
+    """Write what the member promises from here on: nothing is lost."""
+    promise()
+    return False
+
+
+def _started(identity: Identity, start_source: Callable[[], int] | None) -> Identity:
+    return identity if start_source is None else identity.with_start(start_source())
 
 
 def _closed_with(resources: ExitStack, log: AnyLog, look: _Look | None = None) -> AnyLog:

@@ -1,8 +1,8 @@
 """The identity file: whose directory this is (F7), in two copies, written last (F27).
 
 A copy is a `checked_file` with the magic `COPYIDN\\0`; its body is MessagePack of the fields by
-position. Version 1 has no incarnation of the cluster. It is written as long as this member knows
-none, so that an older build can open the directory of a cluster whose members never changed.
+position. Version 1 has no incarnation of the cluster, and versions 1 and 2 no starts: what no
+start of a build with starts has written.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import msgspec
 
 from copycat.errors import CorruptLogError, WrongDirectoryError
 from copycat.member.checked_file import seal, unseal
+from copycat.protocol.member_record import DirectoryStart
 from copycat.storage.unreadable import unreadable_is_corrupt
 from copycat.types import MemberId
 
@@ -24,8 +25,14 @@ __all__ = ["IDENTITY_FILES", "Identity", "check_identity", "read_identity", "wri
 IDENTITY_FILES = ("identity-a", "identity-b")
 
 _VERSION_1 = 1
-_VERSION = 2
-"""Since version 2 the incarnation of the cluster is the last field."""
+_VERSION_2 = 2
+"""Since version 2 the incarnation of the cluster is a field."""
+_VERSION = 3
+"""Since version 3 the starts are the last field."""
+STARTS_MAX = 32
+"""So many of the newest starts are stored. Whoever was away for longer knows none of them, and
+refuses nobody for it."""
+_VERSIONS = (_VERSION_1, _VERSION_2, _VERSION)
 _MAGIC = b"COPYIDN\0"
 
 
@@ -38,14 +45,16 @@ class _Fields(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     member: bytes
     incarnation: bytes
     cluster_incarnation: bytes = b""
+    starts: tuple[tuple[int, int], ...] = ()
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """Who wrote this directory: fixed at its first start, but for the cluster's incarnation."""
+    """Who wrote this directory: fixed at its first start, but for the cluster's incarnation and
+    the starts."""
 
     cluster_name: str
     address: str
-    """Of this member, `host:port`."""
+    """Of this member at its first start, `host:port`; it may have moved since (C44)."""
     members: tuple[str, ...]
     """The addresses of configuration 0, sorted (C16); empty for a member that joined later."""
     member: MemberId
@@ -54,6 +63,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     cluster_incarnation: int = 0
     """128 bits that say which cluster this is, of the first configuration that was committed;
     0 while this member knows none (C41)."""
+    starts: tuple[DirectoryStart, ...] = ()
+    """The newest starts with this directory, oldest first; the present one is the last (C42)."""
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "members", tuple(sorted(self.members)))
@@ -73,6 +84,17 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         """The same directory, of a cluster that is known."""
         return msgspec.structs.replace(self, cluster_incarnation=incarnation)
 
+    def with_start(self, random_bits: int) -> Identity:
+        """The same directory, with which a process starts now."""
+        number = self.starts[-1].number + 1 if self.starts else 1
+        starts = (*self.starts, DirectoryStart(number, random_bits))[-STARTS_MAX:]
+        return msgspec.structs.replace(self, starts=starts)
+
+    @property
+    def start_number(self) -> int:
+        """Of the newest start; 0 when none is recorded."""
+        return self.starts[-1].number if self.starts else 0
+
     def encode(self) -> bytes:
         """One copy of the file."""
         fields = (
@@ -82,20 +104,24 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
             self.member.to_bytes(16, "little"),
             self.incarnation.to_bytes(16, "little"),
         )
+        if self.starts:
+            cluster = self.cluster_incarnation.to_bytes(16, "little")
+            return seal(_MAGIC, _VERSION, msgspec.msgpack.encode((*fields, cluster, self.starts)))
         if not self.cluster_incarnation:
             return seal(_MAGIC, _VERSION_1, msgspec.msgpack.encode(fields))
         known = (*fields, self.cluster_incarnation.to_bytes(16, "little"))
-        return seal(_MAGIC, _VERSION, msgspec.msgpack.encode(known))
+        return seal(_MAGIC, _VERSION_2, msgspec.msgpack.encode(known))
 
     @classmethod
     def decode(cls, data: bytes, path: str) -> Identity:
         """The identity in one copy: CorruptLogError, FormatVersionError."""
-        version, body = unseal(data, _MAGIC, (_VERSION_1, _VERSION), path, "identity")
+        version, body = unseal(data, _MAGIC, _VERSIONS, path, "identity")
         try:
             fields = msgspec.msgpack.decode(body, type=_Fields)
         except msgspec.MsgspecError as error:
             raise CorruptLogError(f"{path}: {error}", path=path) from error
-        if bool(fields.cluster_incarnation) != (version > _VERSION_1):
+        is_fit = bool(fields.cluster_incarnation) == (version > _VERSION_1)
+        if not is_fit or bool(fields.starts) != (version > _VERSION_2):
             raise CorruptLogError(f"{path}: its version does not fit its fields", path=path)
         return cls(
             cluster_name=fields.cluster_name,
@@ -104,6 +130,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
             member=MemberId(int.from_bytes(fields.member, "little")),
             incarnation=int.from_bytes(fields.incarnation, "little"),
             cluster_incarnation=int.from_bytes(fields.cluster_incarnation, "little"),
+            starts=tuple(DirectoryStart(*each) for each in fields.starts),
         )
 
 
@@ -111,8 +138,9 @@ def read_identity(env: Env, directory: str) -> tuple[Identity | None, tuple[str,
     """The identity in `directory`, and which copies must be written again.
 
     None when no copy exists (F27). One bad, unreadable or missing copy is ignored, as is one that
-    does not know the cluster's incarnation yet while the other one does (C41). CorruptLogError
-    when no good one is left, or when the two are good and differ in anything else.
+    was not replaced before a power cut: it does not know the cluster's incarnation (C41) or the
+    last start (C42) while the other one does. CorruptLogError when no good one is left, or when
+    the two are good and differ in anything else.
     """
     by_name: dict[str, Identity] = {}
     causes: list[CorruptLogError] = []
@@ -134,9 +162,9 @@ def read_identity(env: Env, directory: str) -> tuple[Identity | None, tuple[str,
     if not by_name:
         return None, ()
     copies = list(by_name.values())
-    newest = max(copies, key=_known_incarnation)
+    newest = max(copies, key=_age)
     for copy in copies:
-        if copy not in (newest, newest.with_cluster_incarnation(0)):
+        if not _is_earlier(copy, newest):
             raise CorruptLogError(
                 f"{directory}: its two identities differ: {copies[0]} and {copies[-1]}",
                 path=directory,
@@ -144,8 +172,18 @@ def read_identity(env: Env, directory: str) -> tuple[Identity | None, tuple[str,
     return newest, tuple(name for name in IDENTITY_FILES if by_name.get(name) != newest)
 
 
-def _known_incarnation(copy: Identity) -> int:
-    return copy.cluster_incarnation
+def _age(copy: Identity) -> tuple[int, bool]:
+    return copy.start_number, bool(copy.cluster_incarnation)
+
+
+def _is_earlier(copy: Identity, newest: Identity) -> bool:
+    """Whether `copy` is `newest`, or what the directory said before."""
+    same_cluster = copy.cluster_incarnation in (0, newest.cluster_incarnation)
+    same_start = copy.starts == newest.starts or copy.start_number == newest.start_number - 1
+    as_new = msgspec.structs.replace(
+        copy, cluster_incarnation=newest.cluster_incarnation, starts=newest.starts
+    )
+    return same_cluster and same_start and as_new == newest
 
 
 def write_identity(

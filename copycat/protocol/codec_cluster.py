@@ -62,7 +62,7 @@ _STATES = {
     5: ServerState.LEADER,
 }
 _STATE_NUMBERS = {state: number for number, state in _STATES.items()}
-_KINDS = {int(kind): kind for kind in ChangeKind}
+_KINDS = {int(kind): kind for kind in ChangeKind if kind is not ChangeKind.MOVE}
 _REFUSALS = {int(refusal): refusal for refusal in ChangeRefusal}
 
 T = TypeVar("T")

@@ -12,7 +12,12 @@ from struct import Struct
 
 from copycat.errors import ConfigurationError, ProtocolError, VersionMismatchError
 from copycat.protocol.framing import Buffer
-from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
+from copycat.protocol.member_record import (
+    NO_START,
+    ConfigurationRecord,
+    DirectoryStart,
+    MemberRecord,
+)
 from copycat.protocol.wire import (
     ADDRESSES_MAX,
     MEMBER_TYPE_CODES,
@@ -38,7 +43,10 @@ _HEAD = Struct("<QQH")
 """Name of the entry (term, index), number of members."""
 _MEMBER = Struct("<BBQ")
 """Type, flags, `since`."""
-_IS_PROMOTABLE = 1
+_START = Struct("<QQ")
+"""Number and random bits of the newest start."""
+_IS_PROMOTABLE, _HAS_START = 1, 2
+"""Flags of a member."""
 
 
 def encode_configuration(record: ConfigurationRecord) -> bytes:
@@ -52,10 +60,12 @@ def encode_configuration(record: ConfigurationRecord) -> bytes:
         _HEAD.pack(record.entry.term, record.entry.index, len(members)),
     ]
     for row in members:
-        flags = _IS_PROMOTABLE * row.is_promotable
+        flags = _IS_PROMOTABLE * row.is_promotable | _HAS_START * (row.start != NO_START)
         parts.append(row.member.to_bytes(16, "little"))
         parts.append(_MEMBER.pack(MEMBER_TYPE_CODES[row.type], flags, row.since))
         parts.append(pack_text(row.address))
+        if row.start != NO_START:
+            parts.append(_START.pack(*row.start))
     return b"".join(parts)
 
 
@@ -87,9 +97,13 @@ def _read_member(reader: Reader, what: str) -> MemberRecord:
     member = MemberId(reader.wide())
     code, flags, since = reader.unpack(_MEMBER)
     kind = MEMBER_TYPES_BY_CODE.get(code, MemberType.INACTIVE)
-    if kind is MemberType.INACTIVE or flags & ~_IS_PROMOTABLE:
+    if kind is MemberType.INACTIVE or flags & ~(_IS_PROMOTABLE | _HAS_START):
         raise ProtocolError(f"{what}: a member of type {code} with flags {flags:#x} is not known")
-    return MemberRecord(member, kind, reader.text(), since, bool(flags & _IS_PROMOTABLE))
+    address = reader.text()
+    start = DirectoryStart(*reader.unpack(_START)) if flags & _HAS_START else NO_START
+    if bool(flags & _HAS_START) != (start.number > 0):
+        raise ProtocolError(f"{what}: start {start.number} of a member is none")
+    return MemberRecord(member, kind, address, since, bool(flags & _IS_PROMOTABLE), start)
 
 
 def _check(members: tuple[MemberRecord, ...], index: int, what: str) -> None:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from struct import Struct
 from typing import assert_never
 
-import msgspec
-
-from copycat.errors import ConfigurationError, ProtocolError, VersionMismatchError
+from copycat.errors import ProtocolError, VersionMismatchError
 from copycat.protocol.codec_configuration import decode_configuration, encode_configuration
 from copycat.protocol.framing import (
-    HANDSHAKE_LIMIT,
     HEADER_SIZE,
     Frame,
     encode_frame,
@@ -22,8 +19,6 @@ from copycat.protocol.peer import (
     AppendEntries,
     AppendReply,
     ConfigurationNotice,
-    Hello,
-    HelloRefused,
     InstallReply,
     InstallSnapshot,
     LogPosition,
@@ -39,32 +34,24 @@ from copycat.protocol.wire import (
     CLIENT_TYPES,
     MEMBER_TYPE_CODES,
     MEMBER_TYPES_BY_CODE,
-    PROTOCOL_VERSIONS,
-    REASON_MAX,
     SERVER_TYPES,
     FrameType,
     Reader,
     exact,
-    pack_text,
-    pack_texts,
     unknown_frame,
 )
-from copycat.types import NO_ENTRY, EntryId, MemberId, SkippedEntry, Span
+from copycat.types import NO_ENTRY, EntryId, MemberId, Span
 
 __all__ = [
     "decode_append",
     "decode_append_reply",
     "decode_forward",
-    "decode_hello",
-    "decode_hello_refused",
     "decode_install",
     "decode_peer",
     "decode_return",
     "encode_append",
     "encode_append_reply",
     "encode_forward",
-    "encode_hello",
-    "encode_hello_refused",
     "encode_install",
     "encode_peer",
     "encode_return",
@@ -95,109 +82,7 @@ _TERM = Struct("<Q")
 """All of TIMEOUT_NOW; in CONFIGURATION_NOTICE the leader and a configuration follow."""
 _LOG_POSITION = Struct("<3Q")
 """term, and an entry (term, index); of both messages about a log."""
-_HELLO = Struct("<BHH")
-_SKIP = Struct("<QQI")
-_COUNT = Struct("<H")
-_IS_FRESH, _IS_LOST, _HAS_SKIPS, _HAS_CLUSTER_INCARNATION = 1, 2, 4, 8
-"""Flags of a HELLO."""
 _TOKEN = Struct("<Q")
-_MAGIC = b"copycat\x01"
-
-
-# ---- handshake ---------------------------------------------------------------------------
-
-
-def encode_hello(hello: Hello) -> bytes:
-    """The first frame of a peer link, and the answer to it (C16)."""
-    body = b"".join(
-        (
-            _MAGIC,
-            _HELLO.pack(
-                _IS_FRESH * hello.fresh
-                | _IS_LOST * hello.lost
-                | _HAS_SKIPS * bool(hello.skips)
-                | _HAS_CLUSTER_INCARNATION * bool(hello.cluster_incarnation),
-                *hello.protocol,
-            ),
-            hello.member.to_bytes(16, "little"),
-            hello.incarnation.to_bytes(16, "little"),
-            pack_text(hello.cluster_name),
-            pack_text(hello.address),
-            pack_texts(hello.members),
-            _pack_skips(hello.skips) if hello.skips else b"",
-            hello.cluster_incarnation.to_bytes(16, "little") if hello.cluster_incarnation else b"",
-        )
-    )
-    if len(body) > HANDSHAKE_LIMIT:
-        raise ConfigurationError(
-            f"the list of {len(hello.members)} members takes {len(body)} bytes in a handshake; "
-            f"the limit is {HANDSHAKE_LIMIT}",
-            hint="use shorter addresses, or fewer founding members",
-        )
-    return encode_frame(FrameType.HELLO, body)
-
-
-def decode_hello(frame: Frame) -> Hello:
-    """ProtocolError unless it is a whole and exact Hello.
-
-    Of a member that speaks other versions only what every version has in the same place is read:
-    up to its address, so that it can be refused by name.
-    """
-    if frame.type != FrameType.HELLO:
-        raise unknown_frame(frame, "HELLO")
-    reader = Reader(frame.body, "HELLO")
-    magic = bytes(reader.take(len(_MAGIC)))
-    if magic != _MAGIC:
-        raise ProtocolError(f"HELLO begins with {magic!r}, not {_MAGIC!r}")
-    flags, low, high = reader.unpack(_HELLO)
-    if low > high:
-        raise ProtocolError(f"HELLO: protocol versions {low} to {high} are no range")
-    member, incarnation = MemberId(reader.wide()), reader.wide()
-    cluster_name, address = reader.text(), reader.text()
-    is_fresh, is_lost = bool(flags & _IS_FRESH), bool(flags & _IS_LOST)
-    hello = Hello(cluster_name, (), member, incarnation, address, is_fresh, (low, high), is_lost)
-    if low > PROTOCOL_VERSIONS[1] or high < PROTOCOL_VERSIONS[0]:
-        return hello
-    if flags & ~(_IS_FRESH | _IS_LOST | _HAS_SKIPS | _HAS_CLUSTER_INCARNATION):
-        raise ProtocolError(f"HELLO: flags {flags:#x} are not known")
-    if is_fresh and is_lost:
-        raise ProtocolError("HELLO: a log that never held anything cannot have lost it")
-    members = reader.texts()
-    skips = _read_skips(reader) if flags & _HAS_SKIPS else ()
-    cluster_incarnation = reader.wide() if flags & _HAS_CLUSTER_INCARNATION else 0
-    reader.end()
-    return msgspec.structs.replace(
-        hello, members=members, skips=skips, cluster_incarnation=cluster_incarnation
-    )
-
-
-def _pack_skips(skips: tuple[SkippedEntry, ...]) -> bytes:
-    """Behind the rest, where there are any: nearly no cluster has them."""
-    return _COUNT.pack(len(skips)) + b"".join(_SKIP.pack(*skip) for skip in skips)
-
-
-def _read_skips(reader: Reader) -> tuple[SkippedEntry, ...]:
-    (count,) = reader.unpack(_COUNT)
-    skips = [SkippedEntry(*reader.unpack(_SKIP)) for _ in range(count)]
-    if not skips or sorted(set(skips)) != skips:
-        raise ProtocolError("HELLO: the skipped entries are not in order")
-    return tuple(skips)
-
-
-def encode_hello_refused(refused: HelloRefused) -> bytes:
-    """The last frame before the listener closes."""
-    body = pack_text(refused.code, cut=True) + pack_text(refused.reason, REASON_MAX, cut=True)
-    return encode_frame(FrameType.HELLO_REFUSED, body)
-
-
-def decode_hello_refused(frame: Frame) -> HelloRefused:
-    """Why the other side did not let us in."""
-    if frame.type != FrameType.HELLO_REFUSED:
-        raise unknown_frame(frame, "HELLO_REFUSED")
-    reader = Reader(frame.body, "HELLO_REFUSED")
-    refused = HelloRefused(reader.text(), reader.text(REASON_MAX))
-    reader.end()
-    return refused
 
 
 # ---- AppendEntries: fixed numbers, then frames that pass untouched ---------------------------

@@ -10,12 +10,24 @@ from typing import Final, NamedTuple
 
 from copycat.types import EntryId, MemberId, MemberType
 
-__all__ = ["ConfigurationRecord", "MemberRecord", "member_name"]
+__all__ = ["NO_START", "ConfigurationRecord", "DirectoryStart", "MemberRecord", "member_name"]
 
 ID_DIGITS = 8
 """So much of an id is shown beside an address that two members have."""
 
 _STATEFUL: Final = frozenset({MemberType.ACTIVE, MemberType.PASSIVE})
+
+
+class DirectoryStart(NamedTuple):
+    """One start of a member with its directory (C42)."""
+
+    number: int
+    """One higher than that of the start before; the first is 1. 0: no start is known."""
+    random_bits: int
+    """64 random bits: two processes that begin with copies of one directory differ here."""
+
+
+NO_START: Final = DirectoryStart(0, 0)
 
 
 class MemberRecord(NamedTuple):
@@ -32,6 +44,8 @@ class MemberRecord(NamedTuple):
     is_promotable: bool = False
     """Whether a PASSIVE member shall become ACTIVE: it is sent entries before they are committed,
     as a voter is."""
+    start: DirectoryStart = NO_START
+    """The newest start of the member that a leader has heard of (C42)."""
 
     @property
     def is_stateful(self) -> bool:

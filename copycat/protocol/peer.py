@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import msgspec
 
-from copycat.protocol.member_record import ConfigurationRecord
+from copycat.protocol.member_record import ConfigurationRecord, DirectoryStart
 from copycat.types import NO_ENTRY, EntryId, MemberId, MemberType, SkippedEntry, Span
 
 __all__ = [
@@ -52,8 +52,9 @@ class Hello(msgspec.Struct, frozen=True):
     skips: tuple[SkippedEntry, ...] = ()
     """By index: where its operator had the user's code left out (decision 0022)."""
     cluster_incarnation: int = 0
-    """128 bits that the first leader of the cluster drew; 0 while the sender knows none. No
-    cluster has one yet."""
+    """128 bits that the first leader of the cluster drew; 0 while the sender knows none."""
+    starts: tuple[DirectoryStart, ...] = ()
+    """The newest starts of the sender's directory, oldest first, the present one last (C42)."""
 
 
 class HelloRefused(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ the end of its own vote (C34).
 
 from __future__ import annotations
 
+from copycat.protocol.member_record import NO_START
 from copycat.raft import leader_transfer, membership
 from copycat.raft.changes import (
     ConfigurationChange,
@@ -19,7 +20,7 @@ from copycat.raft.changes import (
     with_vote,
     without_flag,
 )
-from copycat.raft.configuration import Configuration
+from copycat.raft.configuration import BOOTSTRAP, Configuration, MemberRecord
 from copycat.raft.effects import Append, ChangeFinished, Content
 from copycat.raft.leader_state import LeaderState
 from copycat.raft.pending_changes import WAITING_MAX, PendingChange, Promotion
@@ -64,12 +65,26 @@ def on_change_requested(raft: State, token: int, change: ConfigurationChange) ->
         _join_change_in_flight(raft, leader_state, token, change)
     elif change.type is MemberType.ACTIVE and change.member in leader_state.changes.promotions:
         _await_vote(raft, leader_state.changes.promotions[change.member], token)
-    elif change.base != committed.entry:
+    elif not _is_seen(raft, change.base):
         _refuse(raft, token, ChangeRefusal.STALE_BASE)
     elif leader_state.transfer_to != NOBODY:
         _refuse(raft, token, ChangeRefusal.IN_FLIGHT)
     else:
         _change(raft, leader_state, token, change)
+
+
+def _is_seen(raft: State, base: EntryId) -> bool:
+    """C36: whether `base` names the newest committed configuration, or one that differs only in
+    what a leader writes without being asked, the starts of the members: no asker has seen them."""
+    now = raft.committed_configuration
+    if base == now.entry:
+        return True
+    seen = [row for row in raft.configurations.rows if row.entry == base != BOOTSTRAP]
+    return bool(seen) and _without_starts(seen[0]) == _without_starts(now)
+
+
+def _without_starts(configuration: Configuration) -> list[MemberRecord]:
+    return [each._replace(start=NO_START) for each in configuration.members]
 
 
 def _join_change_in_flight(
@@ -137,8 +152,11 @@ def _was_member(raft: State, member: MemberId) -> bool:
 
 
 def _is_linked(raft: State, leader_state: LeaderState, change: ConfigurationChange) -> bool:
-    """C37: who is to join or to be promoted has an open link; a demotion or removal needs none."""
+    """C37: who is to join or to be promoted, or says that it has moved, has an open link; a
+    demotion or removal needs none."""
     if change.kind in {ChangeKind.DEMOTE, ChangeKind.REMOVE}:
+        return True
+    if change.kind is ChangeKind.MOVE and change.member == raft.member:
         return True
     progress = leader_state.progress.get(change.member)
     is_lost = progress is not None and progress.state is ProgressState.LOST

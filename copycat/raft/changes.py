@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from copycat.errors import require
+from copycat.protocol.member_record import NO_START, DirectoryStart
 from copycat.raft.configuration import Configuration, MemberRecord
 from copycat.types import ChangeKind, ChangeRefusal, EntryId, MemberId, MemberType
 
@@ -40,10 +41,12 @@ class ConfigurationChange(NamedTuple):
     kind: ChangeKind
     member: MemberId
     type: MemberType
-    """What the member shall be; INACTIVE when it shall be removed."""
+    """What the member shall be; INACTIVE when it shall be removed, and of MOVE."""
     base: EntryId
     address: str = ""
-    """Of ADD: where the member listens."""
+    """Of ADD and MOVE: where the member listens."""
+    start: DirectoryStart = NO_START
+    """Of ADD and MOVE: its newest start (C42)."""
 
     @classmethod
     def add(cls, record: MemberRecord, base: EntryId) -> ConfigurationChange:
@@ -66,6 +69,14 @@ class ConfigurationChange(NamedTuple):
         """`member` shall be no member any more."""
         return cls(ChangeKind.REMOVE, member, MemberType.INACTIVE, base)
 
+    @classmethod
+    def move(
+        cls, member: MemberId, address: str, start: DirectoryStart, base: EntryId
+    ) -> ConfigurationChange:
+        """`member` listens at `address` now (C44), was started again (C42), or both, and stays
+        what it is."""
+        return cls(ChangeKind.MOVE, member, MemberType.INACTIVE, base, address, start)
+
 
 def goal_holds(change: ConfigurationChange, now: Configuration) -> bool:
     """Whether `now` is what the change asks for already: it was made, and asked for again
@@ -77,6 +88,8 @@ def goal_holds(change: ConfigurationChange, now: Configuration) -> bool:
         return False
     if change.kind is ChangeKind.DEMOTE:
         return record.type is change.type and not record.is_promotable
+    if change.kind is ChangeKind.MOVE:
+        return (record.address, record.start) == (change.address, change.start)
     is_same = change.kind is ChangeKind.PROMOTE or record.address == change.address
     return is_same and _RANK[record.type] >= _RANK[change.type]
 
@@ -93,8 +106,11 @@ def next_configuration(
     if record is None:
         if change.kind is not ChangeKind.ADD:
             return ChangeRefusal.UNKNOWN_MEMBER
-        added = MemberRecord(change.member, MemberType.RESERVE, change.address)
+        added = MemberRecord(change.member, MemberType.RESERVE, change.address, start=change.start)
         return _raised(change.type, added, now, entry)
+    if change.kind is ChangeKind.MOVE:
+        record = record._replace(address=change.address, start=change.start)
+        return now.with_record(record, entry)
     if now.voters == (change.member,):
         return ChangeRefusal.LAST_VOTER if change.type is not MemberType.ACTIVE else _WRONG
     if change.kind is ChangeKind.REMOVE:

@@ -74,6 +74,7 @@ _VERBS = {
     ChangeKind.PROMOTE: "promoted",
     ChangeKind.DEMOTE: "demoted",
     ChangeKind.REMOVE: "removed",
+    ChangeKind.MOVE: "moved",
 }
 
 

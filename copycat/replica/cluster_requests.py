@@ -46,7 +46,7 @@ DIAL_ELECTIONS = 5
 """So many election timeouts a member that is to be added may take to answer the leader's dial."""
 NEWCOMERS_MAX = 8
 """So many members that are to be added are dialled at a time."""
-MEMBER_NBYTES_MAX = 320
+MEMBER_NBYTES_MAX = 336
 """No record of a member has more bytes."""
 
 _JUST_ELECTED = RefusalReason(
@@ -57,7 +57,8 @@ _JUST_ELECTED = RefusalReason(
 class _Asked(NamedTuple):
     """A change that the core has not answered, or that waits for a link."""
 
-    route: Route
+    route: Route | None
+    """None: nobody waits for the answer, since the leader asks itself."""
     request: int
     change: ConfigurationChange
 
@@ -144,13 +145,26 @@ class ClusterRequests:
 
     def _ask(self, asked: _Asked) -> None:
         if self._raft.state is ServerState.LEADER and not self._has_room():
+            if asked.route is None:
+                return
             why = f"the disk of {self._members.own_address} is full"
             failure = Failure(asked.request, Refusal.DISK_FULL, self._replies.leader, why)
             self._replies.send(asked.route, failure)
             return
+        change = asked.change
+        if change.kind is ChangeKind.ADD:  # who is added has a link, and said it there (C42)
+            change = change._replace(start=self._members.newest_start(change.member))
         token = next(self._tokens)
         self._asked[token] = asked
-        self._driver.step(ChangeRequested(token, asked.change))
+        self._driver.step(ChangeRequested(token, change))
+
+    def move(self, member: MemberId, address: str) -> None:
+        """Write into the configuration that `member`, which has a link there, or is this leader,
+        listens at `address` (C44), and its newest start (C42). It is asked for again if it cannot
+        be done now."""
+        committed, start = self._raft.committed_configuration, self._members.newest_start(member)
+        change = ConfigurationChange.move(member, address, start, committed.entry)
+        self._ask(_Asked(None, 0, change))
 
     def _has_room(self) -> bool:
         """Whether the log takes one more configuration (F12)."""
@@ -213,6 +227,8 @@ class ClusterRequests:
 
     def _answer(self, asked: _Asked, effect: ChangeFinished) -> None:
         change, refusal = asked.change, effect.refusal
+        if asked.route is None:
+            return
         if refusal is None:
             self._replies.send(asked.route, self._view(asked.request))
             return

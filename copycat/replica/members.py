@@ -25,8 +25,9 @@ from copycat.errors import (
 )
 from copycat.machine.envelope import decode_incarnation
 from copycat.protocol.cluster_incarnation import is_recovered
-from copycat.protocol.codec_peer import decode_hello, encode_hello_refused
+from copycat.protocol.codec_hello import decode_hello, encode_hello_refused
 from copycat.protocol.framing import Frame
+from copycat.protocol.member_record import NO_START, DirectoryStart
 from copycat.protocol.peer import Hello, HelloRefused
 from copycat.protocol.wire import PROTOCOL_VERSIONS
 from copycat.raft.configuration import Configuration, MemberRecord
@@ -104,6 +105,14 @@ class MemberTable(Mapping[MemberId, str]):
         self.greeted_incarnations: dict[MemberId, int] = {}
         """What each member or guest said last with its Hello; the leader commits those of members
         that are new. None of a member that was removed, or has another address now."""
+        self.greeted_starts: dict[MemberId, DirectoryStart] = {}
+        """The start that each member or guest said last with its Hello (C42)."""
+        self.starts: tuple[DirectoryStart, ...] = ()
+        """The newest starts of this member, oldest first; empty when they are not recorded."""
+        self.greeted_addresses: dict[MemberId, str] = {}
+        """Where a member listens as its last Hello said, once that was not its record's (C44)."""
+        self.moved: dict[MemberId, str] = {}
+        """Members that are dialled there, since they do not answer at their record's address."""
 
     def _all_records(self) -> dict[MemberId, MemberRecord]:
         """By id, those of the newest configuration first."""
@@ -130,17 +139,31 @@ class MemberTable(Mapping[MemberId, str]):
         to_connect = tuple(
             record
             for member, record in after.items()
-            if member != self.member and _address(before, member) != record.address
+            if self._is_dialled_elsewhere(before, after, member)
         )
         to_disconnect = tuple(
-            member
-            for member, record in before.items()
-            if member != self.member and _address(after, member) != record.address
+            member for member in before if self._is_dialled_elsewhere(before, after, member)
         )
+        for member in list(self.moved):
+            if _address(before, member) != _address(after, member):
+                del self.moved[member]
+        for member in before.keys() - after.keys():
+            self.greeted_addresses.pop(member, None)
         self.links.difference_update(to_disconnect)
         for member in to_disconnect:  # at another address there may be another directory
             self.greeted_incarnations.pop(member, None)
+            self.greeted_starts.pop(member, None)
         return MemberChanges(to_connect, to_disconnect)
+
+    def _is_dialled_elsewhere(
+        self,
+        before: Mapping[MemberId, MemberRecord],
+        after: Mapping[MemberId, MemberRecord],
+        member: MemberId,
+    ) -> bool:
+        """Whether the address of `member` changes to one where it is not dialled already."""
+        old, new = _address(before, member), _address(after, member)
+        return member != self.member and old != new and self.moved.get(member) != new
 
     # ---- the directories of the members --------------------------------------------------
 
@@ -174,12 +197,31 @@ class MemberTable(Mapping[MemberId, str]):
     def dialled_address(self, member: MemberId) -> str:
         """Where the link to `member` leads; empty when there is to be none."""
         guest = self.guests.get(member)
-        return self.address(member) if guest is None else guest.address
+        if guest is not None:
+            return guest.address
+        return self.moved.get(member) or self.address(member)
 
-    def greeted(self, member: MemberId, incarnation: int) -> None:
-        """`member` said with its Hello which directory it has."""
-        if self.is_dialled(member):
-            self.greeted_incarnations[member] = incarnation
+    def greeted_address(self, member: MemberId) -> str:
+        """Where `member` listens as it said last itself, if it ever said another address than its
+        record's."""
+        return self.greeted_addresses.get(member) or self.address(member)
+
+    def greeted(self, hello: Hello) -> None:
+        """A member said with its Hello which directory it has, and which start this is."""
+        if self.is_dialled(hello.member):
+            self.greeted_incarnations[hello.member] = hello.incarnation
+            if hello.starts:
+                self.greeted_starts[hello.member] = hello.starts[-1]
+
+    def newest_start(self, member: MemberId) -> DirectoryStart:
+        """The newest start of `member` that this one has heard of, from whomever."""
+        record = self._records.get(member)
+        known = [NO_START if record is None else record.start]
+        if member == self.member:
+            known += self.starts[-1:]
+        elif member in self.greeted_starts:
+            known.append(self.greeted_starts[member])
+        return max(known)
 
     def address(self, member: MemberId) -> str:
         """Where `member` listens; empty for who is no member, as for nobody."""
@@ -194,8 +236,13 @@ class MemberTable(Mapping[MemberId, str]):
 
     @property
     def own_address(self) -> str:
-        """Where this member listens."""
-        return _address(self._records, self.member) or self._address
+        """Where this member listens: if it has moved, its record says so later (C44)."""
+        return self._address or _address(self._records, self.member)
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether this member listens at another address than its record says."""
+        return self.address(self.member) not in ("", self.own_address)
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -275,6 +322,7 @@ class Handshake:
             lost,
             self._skips,
             cluster_incarnation,
+            self._members.starts,
         )
 
     def judge(self, hello: Hello) -> MemberId:
@@ -302,6 +350,7 @@ class Handshake:
                 " --skip-entry INDEX DIRECTORY, or copy the file skipped-entries",
             )
         self._check_incarnation(hello)
+        self._check_starts(hello)
         if hello.cluster_incarnation and not self._members.cluster_incarnation:
             self._members.is_behind = True
         return hello.member
@@ -340,8 +389,8 @@ class Handshake:
         """Whether the two mean one cluster, where one name may have been used twice (C41).
 
         The incarnation of a cluster says that. While neither side knows one, both are as they were
-        started: the list of founders has to be the same then, with the founder's own address. Who
-        was no founder has no list.
+        started: the list of founders has to be the same then. Who was no founder has no list. A
+        founder may have moved since (C44), but not to the address of another one.
         """
         ours, theirs = self._members.cluster_incarnation, hello.cluster_incarnation
         if ours and theirs and ours != theirs:
@@ -360,7 +409,8 @@ class Handshake:
                 f"{self._members.own_address} with {', '.join(self._founders)}",
                 hint="start every founding member with the same list of addresses",
             )
-        if self._members.address(hello.member) not in ("", hello.address):
+        is_known = hello.member in self._members
+        if is_known and self._members.member_at(hello.address) not in (0, hello.member):
             raise self._wrong(
                 f"{hello.address} says that it is member {hello.member:032x}, which is at"
                 f" {self._members.address(hello.member)}"
@@ -392,7 +442,7 @@ class Handshake:
             self.judge(hello)
         except CopycatError as cause:
             raise PeerRefused.of(cause) from cause
-        self._members.greeted(hello.member, hello.incarnation)
+        self._members.greeted(hello)
         return hello
 
     def answered(self, peer: MemberId, frame: Frame) -> Reachable:
@@ -404,7 +454,7 @@ class Handshake:
                 f"{hello.address} answered on the link to {address}: it is member"
                 f" {hello.member:032x}, not {peer:032x}"
             )
-        self._members.greeted(peer, hello.incarnation)
+        self._members.greeted(hello)
         return Reachable(peer, hello.fresh, hello.lost)
 
     def _known_incarnation(self, member: MemberId) -> int | None:
@@ -420,6 +470,28 @@ class Handshake:
                 f"{hello.incarnation:032x}, the cluster knows {known:032x}): what it acknowledged "
                 "may be lost, so it has no vote",
                 hint="bring the old directory back, or remove this member and add a new one",
+            )
+
+    def _check_starts(self, hello: Hello) -> None:
+        """C42: whether the starts of this directory are those that leaders wrote down of the
+        member, committed or not. If they are not, it was restored from a backup, or two processes
+        have copies of one directory. A list that begins later is that of a member which was
+        started often since: who judges is behind.
+        """
+        if not hello.starts:
+            return  # a build without starts
+        for configuration in (self._members.configuration, self._members.committed):
+            record = configuration.record(hello.member)
+            start = NO_START if record is None else record.start
+            if start in hello.starts or start.number < hello.starts[0].number:
+                continue
+            raise WrongDirectoryError(
+                f"{hello.address} came with a directory that was not started"
+                f" as number {start.number} when this member was (it names starts"
+                f" {hello.starts[0].number} to {hello.starts[-1].number}): it is a copy, or was"
+                " restored from a backup, and what it acknowledged may be lost, so it has no vote",
+                hint="if another process has the original directory, stop this one; else remove"
+                " this member and add a new one with an empty directory",
             )
 
     def record_incarnation(self, member: MemberId, incarnation: int) -> CopycatError | None:

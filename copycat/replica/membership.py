@@ -169,7 +169,7 @@ class Membership:
         is_invited = member in self._members.invited
         address = self._members.guests[member].address if is_invited else hello.address
         self._receive(member, address)
-        self._members.greeted(member, hello.incarnation)
+        self._members.greeted(hello)
 
     def heard_unlinked(self, peer: MemberId) -> None:
         """A frame came from a peer that this member has no link to: it dials again when its

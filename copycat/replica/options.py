@@ -15,6 +15,7 @@ from copycat.member.configuration_file import (
 )
 from copycat.member.markers import LostEntries
 from copycat.member.time_note import TimeFile
+from copycat.protocol.member_record import DirectoryStart
 from copycat.storage.compaction import CompactionOptions
 from copycat.storage.interface import HardStateStore, ReplicaLog
 from copycat.storage.snapshot_store import SnapshotStore
@@ -99,5 +100,8 @@ class MemberStores(msgspec.Struct, frozen=True, kw_only=True):
     """What that file held when the directory was opened."""
     cluster_incarnation: int = 0
     """Which cluster this is, as the identity says; 0 while it does not know (C41)."""
+    starts: tuple[DirectoryStart, ...] = ()
+    """The newest starts with this directory, as the identity says; none when they are not
+    recorded (C42)."""
     record_cluster: Callable[[int], None] | None = None
     """`MemberDirectory.record_cluster`: writes that into the identity."""

@@ -16,7 +16,7 @@ from copycat.errors import CopycatError, IllegalMemberStateError, require
 from copycat.machine.apply_result import ApplyResult, IncarnationRecorded
 from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.client import ClusterRequest, ServerMessage
-from copycat.protocol.codec_peer import encode_hello
+from copycat.protocol.codec_hello import encode_hello
 from copycat.protocol.framing import Frame
 from copycat.raft.effects import (
     ChangeFinished,
@@ -59,6 +59,7 @@ from copycat.replica.local_requests import LocalRequests
 from copycat.replica.maintenance import PAUSE_MS, Maintenance
 from copycat.replica.members import Handshake, MemberTable, logged_incarnations
 from copycat.replica.membership import Membership
+from copycat.replica.moved_members import MovedMembers
 from copycat.replica.options import MemberStores, ReplicaOptions
 from copycat.replica.proposals import ProposalQueue
 from copycat.replica.queries import Queries
@@ -71,7 +72,7 @@ from copycat.replica.snapshot_sender import SnapshotSender
 from copycat.replica.snapshot_taker import SnapshotTaker
 from copycat.replica.status import ElectionObstacles, Outage, RecoveryStatus, Status
 from copycat.replica.sync_scheduler import SyncScheduler
-from copycat.storage.interface import Batch, ReplicaLog, SaveTicket, SyncTicket
+from copycat.storage.interface import Batch, SaveTicket, SyncTicket
 from copycat.storage.recent_batches import BatchReader, RecentBatches
 from copycat.storage.snapshot_store import Snapshot
 from copycat.types import Compaction, CompactionReport, MemberId, ServerState
@@ -79,16 +80,15 @@ from copycat.types import Compaction, CompactionReport, MemberId, ServerState
 __all__ = ["Replica", "ReplicaOptions"]
 
 
-def handshake_of(
-    members: MemberTable, options: ReplicaOptions, incarnation: int, log: ReplicaLog
-) -> Handshake:
+def handshake_of(members: MemberTable, options: ReplicaOptions, stores: MemberStores) -> Handshake:
     """Builds the judge of peers, from the options and from what the log says of incarnations."""
+    members.starts = stores.starts
     return Handshake(
         members,
         cluster_name=options.cluster_name,
         founders=options.members,
-        incarnation=incarnation,
-        logged=logged_incarnations(log, tuple(members)),
+        incarnation=stores.incarnation,
+        logged=logged_incarnations(stores.log, tuple(members)),
         skips=options.skips,
     )
 
@@ -112,7 +112,7 @@ class Replica:
         now_ms: int,
         wall_ms: int,
     ) -> None:
-        is_founder = options.address in options.members
+        is_founder = options.own_id in options.members_by_id
         require(is_founder or not options.members, "a member outside its own list")
         self._options, self._host, self._executor = options, host, executor
         log = stores.log
@@ -173,6 +173,7 @@ class Replica:
             options, raft, log, clock, host, inbox, syncs, applier, self._executor, taker, receiver
         )
         cluster_requests = self._cluster_requests = self._build_cluster_requests(driver)
+        self._moved_members = MovedMembers(options, raft, host, clock, members, cluster_requests)
         requests = self._requests = RequestRouter(
             options,
             members,
@@ -191,7 +192,7 @@ class Replica:
         disk = self.disk_space = DiskSpace(
             options, raft, log, clock, inbox, driver, sessions, queue, queries, outage, ballast
         )
-        shake = self._handshake = handshake_of(members, options, stores.incarnation, log)
+        shake = self._handshake = handshake_of(members, options, stores)
         file = stores.time_file
         self._maintenance = Maintenance(
             log, clock, inbox, sessions, queue, shake, recovery, taker, compaction, disk, file
@@ -272,6 +273,8 @@ class Replica:
         hello = self._handshake.accept(frame)
         if hello.member not in self.members:
             self._inbox.put(self._membership.greeted, hello)
+        elif hello.address != self.members.greeted_address(hello.member):
+            self._inbox.put(self._moved_members.greeted, hello)
         return hello.member, self.hello()
 
     def check_hello(self, peer: MemberId, frame: Frame) -> Reachable:
@@ -396,6 +399,7 @@ class Replica:
         self._maintenance.run_due(now_ms)
         self._cluster_requests.advance(now_ms)
         self._membership.advance(now_ms)
+        self._moved_members.advance(now_ms)
         self._states.show()  # the leader's heartbeats alone may have changed it (C28)
         self._propose()
 

@@ -18,8 +18,8 @@ from typing import Protocol, cast
 
 from copycat.config import Address
 from copycat.errors import CopycatError, ProtocolError, require
-from copycat.net import SILENCE_S_MAX, DialError, WriteBuffer, dial, escaped, watch_socket
-from copycat.protocol.codec_peer import decode_hello_refused
+from copycat.net import SILENCE_S_MAX, DialError, Dialler, WriteBuffer, escaped, watch_socket
+from copycat.protocol.codec_hello import decode_hello_refused
 from copycat.protocol.framing import HANDSHAKE_LIMIT, Frame, FrameBuffer
 from copycat.protocol.wire import FrameType
 from copycat.raft.events import Reachable
@@ -52,6 +52,7 @@ class Link:
     def __init__(self, peer: MemberId, address: str, host: LinkHost, replica: Replica) -> None:
         self._peer = peer
         self._address = Address.parse(address)
+        self._dialler = Dialler(self._address)
         self._host = host
         self._replica = replica
         self._retry = asyncio.Event()
@@ -95,6 +96,7 @@ class Link:
             except (OSError, UnicodeError, CopycatError) as error:
                 self.reason = str(error) or type(error).__name__
                 is_refused = isinstance(error, CopycatError)
+                self._dialler.failed()
                 self._replica.outage.link_failed(self._peer, self.reason)
             except Exception as error:  # a link that is given up would cut off a member for good
                 self.reason = f"{type(error).__name__}: {error}"
@@ -119,7 +121,7 @@ class Link:
                 wait = WAIT_MIN_S
 
     async def _connect_once(self) -> None:
-        async with greeting(self._address, self._host, self._replica) as (outbound, frame):
+        async with greeting(self._dialler, self._host, self._replica) as (outbound, frame):
             write_buffer = WriteBuffer(outbound.transport)
             self._up(write_buffer, self._replica.check_hello(self._peer, frame))
             try:
@@ -129,6 +131,7 @@ class Link:
 
     def _up(self, write_buffer: WriteBuffer, event: Reachable) -> None:
         self.is_up = True
+        self._dialler.reached()
         self._logged_reason = ""
         log.info("link to %s is up", self._address)
         self._host.link_up(self._peer, write_buffer)
@@ -143,12 +146,12 @@ class Link:
 
 @asynccontextmanager
 async def greeting(
-    address: Address, host: LinkHost, replica: Replica
+    dialler: Dialler, host: LinkHost, replica: Replica
 ) -> AsyncIterator[tuple[Outbound, Frame]]:
-    """A new connection to `address` on which HELLO was sent, and the answer, which nobody has
-    judged so far; closed at the end. OSError, ProtocolError."""
+    """A new connection on which HELLO was sent, and the answer, which nobody has judged so far;
+    closed at the end. OSError, ProtocolError."""
     loop = asyncio.get_running_loop()
-    sock = await dial(address)
+    sock = await dialler.dial()
     try:
         _, outbound = await loop.create_connection(
             partial(Outbound, host.check_write_buffers), sock=sock

@@ -1,7 +1,8 @@
-"""Addresses that a start was given, and that no member is known to listen at (C45).
+"""Addresses that a start was given, and that no member is known to listen at (C44, C45).
 
-The configuration that is stored says who the members are. But all of them may have been replaced
-while this member was away: then whoever listens at an address of the arguments knows the others.
+The configuration that is stored says who the members are. But all of them may have been replaced,
+or have moved, while this member was away: then whoever listens at an address of the arguments is
+one of them, or knows them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterable
 
 from copycat.config import Address
 from copycat.errors import CopycatError
-from copycat.net import escaped
+from copycat.net import Dialler, escaped
 from copycat.replica.leader_search import ELECTIONS
 from copycat.replica.replica import Replica
 from copycat.server.peer_link import LinkHost, greeting
@@ -35,6 +36,7 @@ class SeedLink:
 
     def __init__(self, address: str, host: LinkHost, replica: Replica) -> None:
         self._address = Address.parse(address)
+        self._dialler = Dialler(self._address)
         self._host = host
         self._replica = replica
         self.reason = "not tried yet"
@@ -68,9 +70,10 @@ class SeedLink:
     async def _try(self) -> None:
         before, self.reason = self.reason, ""
         try:
-            async with greeting(self._address, self._host, self._replica) as (_, frame):
+            async with greeting(self._dialler, self._host, self._replica) as (_, frame):
                 self._replica.accept_peer(frame)  # as if it had dialled this member
         except (OSError, UnicodeError, CopycatError) as error:
+            self._dialler.failed()
             self.reason = str(error) or type(error).__name__
         except Exception as error:  # a link that is given up would be missed for good
             self.reason = f"{type(error).__name__}: {error}"

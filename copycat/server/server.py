@@ -299,8 +299,9 @@ class CopycatServer(Generic[S]):
 
         members: addresses of the founding members, with or without this one; all founding members
         are given the same list. The list is stored in the directory: a later start may leave it
-        out, and a different list is a ConfigurationError that names both. A first start without
-        members founds a cluster of one.
+        out, and addresses that the directory does not know are more places to dial, since members
+        may have moved meanwhile. Only in a cluster of one is another list a ConfigurationError
+        that names both. A first start without members founds a cluster of one.
 
         Errors: ConfigurationError, AddressInUseError, DirectoryInUseError, WrongDirectoryError,
         CorruptLogError and the other StorageErrors. After an error nothing is left open.

@@ -16,14 +16,25 @@ from typing import NamedTuple
 import msgspec
 
 from copycat.config import ServerOptions, Storage, member_id
-from copycat.errors import ConfigurationError, CorruptLogError, DirectoryInUseError, DiskError
+from copycat.errors import (
+    ConfigurationError,
+    CorruptLogError,
+    DirectoryInUseError,
+    DiskError,
+    WrongDirectoryError,
+)
 from copycat.machine.machine import StateMachine
 from copycat.machine.session_executor import SessionExecutor
 from copycat.member.ballast_file import BallastFile, ballast_size
-from copycat.member.configuration_file import NOTHING_STORED, is_sole_voter, read_configurations
+from copycat.member.configuration_file import (
+    NOTHING_STORED,
+    StoredConfigurations,
+    is_sole_voter,
+    read_configurations,
+)
 from copycat.member.directory import MemberDirectory
 from copycat.member.holders import with_holder
-from copycat.member.identity import read_identity
+from copycat.member.identity import Identity, read_identity
 from copycat.member.new_cluster_file import refuse_unfinished
 from copycat.member.refusals import refuse_file
 from copycat.paths import real_path
@@ -59,6 +70,9 @@ class Start(NamedTuple):
     member: MemberId
     founders: tuple[str, ...]
     """Addresses of the founding members, sorted; empty for a member that joined later."""
+    address: str
+    """Where this member listened at its first start, as its directory says; it may have moved
+    since (C44)."""
     newcomer: Newcomer | None
     """Given at the first start of a member that joins."""
     configuration: Configuration | None
@@ -82,30 +96,30 @@ def start_of(
 ) -> Start:
     """Who the member with this directory is: what the directory says, else the arguments.
 
-    If the members of the cluster were changed, the directory says so, and no argument counts
-    against it. ConfigurationError with both lists when the founders are others than were given
-    (C16).
+    A directory wins over the arguments: this member, and others, may have moved (C44), and the
+    members of the cluster may have been changed. Addresses of the arguments that the directory
+    does not know are only more places to dial. ConfigurationError with both lists when the
+    cluster cannot have changed without this member, its only founder (C16). WrongDirectoryError
+    when another member is known to listen at the address of this one (F7).
     """
     address, env = str(options.address), Env()
     refuse_unfinished(env, directory)
     identity, _ = read_identity(env, directory) if env.exists(directory) else (None, [])
-    if identity is None or identity.address != address:
+    if identity is None or identity.cluster_name != options.cluster_name:
         if newcomer is not None:
             configuration = configuration_of(newcomer.configurations.records[-1])
-            return Start(newcomer.member, (), newcomer, configuration)
-        # `_open_directory` refuses the directory of another member
+            return Start(newcomer.member, (), address, newcomer, configuration)
+        # `_open_directory` refuses the directory of another cluster
         founder = member_id(options.cluster_name, address)
-        return _founder(options, founder, tuple(sorted({*member_addresses, address})))
+        given = tuple(sorted({*member_addresses, address}))
+        return _founder(options, founder, given, address)
     stored = read_configurations(env, directory, has_log=True)
-    if stored.records:
-        configuration = configuration_of(stored.records[-1])
-        _log_other_members(options.name, configuration, member_addresses)
-        is_alone = is_sole_voter(stored, identity)
-        return Start(identity.member, identity.members, None, configuration, is_alone)
-    if not identity.members:
-        return Start(identity.member, (), None, None)
-    founders = tuple(sorted({*member_addresses, address}))
-    if member_addresses and founders != identity.members:
+    start = _stored_start(options, identity, stored)
+    _log_addresses(options, identity, start, member_addresses)
+    _check_address(directory, address, identity, start)
+    founders = tuple(sorted({*member_addresses, identity.address}))
+    is_sole_founder = not stored.records and identity.members == (identity.address,)
+    if is_sole_founder and set(founders) - {address, identity.address}:
         raise ConfigurationError(
             f"{directory} was founded with members {', '.join(identity.members)}; bootstrap was"
             f" given {', '.join(founders)}",
@@ -113,24 +127,73 @@ def start_of(
             stored=identity.members,
             given=founders,
         )
-    return _founder(options, identity.member, identity.members)
+    return start
 
 
-def _founder(options: ServerOptions, member: MemberId, founders: tuple[str, ...]) -> Start:
-    by_id = {member_id(options.cluster_name, address): address for address in founders}
-    return Start(member, founders, None, Configuration.bootstrap(by_id), len(founders) == 1)
+def _founder(
+    options: ServerOptions, member: MemberId, founders: tuple[str, ...], address: str
+) -> Start:
+    by_id = {member_id(options.cluster_name, each): each for each in founders}
+    is_alone = len(founders) == 1
+    return Start(member, founders, address, None, Configuration.bootstrap(by_id), is_alone)
 
 
-def _log_other_members(
-    name: str, configuration: Configuration, member_addresses: tuple[str, ...]
+def _stored_start(
+    options: ServerOptions, identity: Identity, stored: StoredConfigurations
+) -> Start:
+    if stored.records:
+        return Start(
+            identity.member,
+            identity.members,
+            identity.address,
+            None,
+            configuration_of(stored.records[-1]),
+            is_sole_voter(stored, identity),
+        )
+    if not identity.members:
+        return Start(identity.member, (), identity.address, None, None)
+    return _founder(options, identity.member, identity.members, identity.address)
+
+
+def _check_address(directory: str, address: str, identity: Identity, start: Start) -> None:
+    """Whether this member may have moved to `address`: most likely it has not when another one is
+    there, and two directories were mistaken for each other."""
+    records = () if start.configuration is None else start.configuration.members
+    addresses = {each.member: each.address for each in records}
+    own = addresses.pop(start.member, identity.address)
+    if address not in (own, identity.address) and address in addresses.values():
+        raise WrongDirectoryError(
+            f"{directory} belongs to the member at {own}, but this process listens at {address},"
+            " where it knows another member",
+            hint="give each member its own directory; a member may move to an address that no"
+            " other member has",
+            path=directory,
+            field="address",
+            expected=address,
+            actual=own,
+        )
+
+
+def _log_addresses(
+    options: ServerOptions, identity: Identity, start: Start, member_addresses: tuple[str, ...]
 ) -> None:
-    addresses = sorted(each.address for each in configuration.members)
-    others = sorted(set(member_addresses) - set(addresses))
-    if others:
+    address = str(options.address)
+    if start.configuration is None:
+        return
+    own = start.configuration.record(start.member)
+    recorded = identity.address if own is None else own.address
+    if address != recorded:
         log.info(
+            "%s: it listened at %s before, and says to the other members that it has moved",
+            options.name,
+            recorded,
+        )
+    others = sorted(set(member_addresses) - {address, *start.addresses})
+    if others:
+        log.warning(
             "%s: its directory says that the members are %s; %s is asked for the others only",
-            name,
-            ", ".join(addresses),
+            options.name,
+            ", ".join(sorted(start.addresses)),
             ", ".join(others),
         )
 
@@ -210,6 +273,7 @@ def _replica(
         configuration_file=directory.configuration_file,
         configurations=directory.configurations,
         cluster_incarnation=directory.identity.cluster_incarnation,
+        starts=directory.identity.starts,
         record_cluster=directory.record_cluster,
     )
     return Replica(
@@ -226,7 +290,6 @@ def _replica(
 def _open_directory(
     options: ServerOptions, storage: Storage, start: Start, loaded: LoadedMachine
 ) -> MemberDirectory:
-    address = str(options.address)
     env = Env()
     try:
         env.make_directory(storage.directory)
@@ -235,10 +298,11 @@ def _open_directory(
             env,
             storage.directory,
             cluster_name=options.cluster_name,
-            address=address,
+            address=start.address,
             members=start.founders,
             member=start.member,
             incarnation_source=lambda: secrets.randbits(128),
+            start_source=partial(secrets.randbits, 64),
             max_segment_size=storage.max_segment_size,
             max_entries_per_segment=storage.max_entries_per_segment,
             min_free_space=storage.min_free_space,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from copycat.errors import CopycatError
-from copycat.protocol.codec_peer import decode_hello
+from copycat.protocol.codec_hello import decode_hello
 from copycat.protocol.framing import split_frame
 from copycat.protocol.peer import Hello, PeerMessage
 from copycat.replica.replica import Replica

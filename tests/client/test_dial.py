@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 
 from copycat import CopycatClient
 from copycat.config import Address
-from copycat.net import DialError, dial
+from copycat.net import DialError, Dialler, dial
 from tests.client.servers import serving, silence
 from tests.server.cluster import Book, free_address, run, server
 
@@ -186,3 +186,33 @@ def test_a_connection_sends_a_small_frame_at_once(names: Names) -> None:
         dialled(names, listening.getsockname()[1], "127.0.0.1") as sock,
     ):
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.slow
+def test_c44_every_number_of_a_name_is_tried_when_somebody_else_answers(names: Names) -> None:
+    """An old number of the name, or the one name of all members: the first answers for ever."""
+    names.numbers = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
+
+    async def scenario() -> None:
+        port = int(free_address().rpartition(":")[2])
+        with ExitStack() as stack:
+            for number in names.numbers:
+                listening = stack.enter_context(socket.socket())
+                listening.bind((number, port))
+                listening.listen()
+            dialler, tried = Dialler(Address(HOST, port)), []
+            for _ in range(6):
+                sock = await dialler.dial()
+                tried.append(sock.getpeername()[0])
+                sock.close()
+                dialler.failed()
+            assert set(tried[:3]) == set(tried[3:]) == set(names.numbers)
+            last = await dialler.dial()
+            dialler.reached()
+            dialler.failed()  # a link that was good breaks: it is dialled there again
+            again = await dialler.dial()
+            assert again.getpeername() == last.getpeername()
+            for sock in (last, again):
+                sock.close()
+
+    run(scenario)

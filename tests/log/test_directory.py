@@ -177,7 +177,7 @@ def test_f7_a_newer_format_refuses() -> None:
     used(env)
     for name in IDENTITY_FILES:
         data = bytearray(env.read_file(f"{PATH}/{name}"))
-        data[12:16] = (3).to_bytes(4, "little")
+        data[12:16] = (4).to_bytes(4, "little")
         data[8:12] = crc32c(bytes(data[12:])).to_bytes(4, "little")
         env.replace_file(f"{PATH}/{name}", bytes(data))
     refused(env, FormatVersionError)

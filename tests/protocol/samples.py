@@ -16,24 +16,26 @@ from copycat.protocol.codec_client import (
     encode_client,
     encode_server,
 )
+from copycat.protocol.codec_hello import (
+    decode_hello,
+    decode_hello_refused,
+    encode_hello,
+    encode_hello_refused,
+)
 from copycat.protocol.codec_peer import (
     decode_append,
     decode_forward,
-    decode_hello,
-    decode_hello_refused,
     decode_install,
     decode_peer,
     decode_return,
     encode_append,
     encode_forward,
-    encode_hello,
-    encode_hello_refused,
     encode_install,
     encode_peer,
     encode_return,
 )
 from copycat.protocol.framing import Frame
-from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
+from copycat.protocol.member_record import ConfigurationRecord, DirectoryStart, MemberRecord
 from copycat.types import (
     ChangeKind,
     ChangeRefusal,
@@ -64,6 +66,9 @@ SKIPPING = peer.Hello(
     skips=(SkippedEntry(17, 2, 0xDEADBEEF), SkippedEntry(18, 2, 1)),
 )
 KNOWN = msgspec.structs.replace(SKIPPING, cluster_incarnation=(1 << 120) + 3)
+STARTED = msgspec.structs.replace(
+    KNOWN, starts=(DirectoryStart(6, 1 << 63), DirectoryStart(7, 12))
+)
 REFUSED = peer.HelloRefused("bad-config", "another list")
 LEADER = MemberId((1 << 127) + 9)
 APPEND = peer.AppendEntries(

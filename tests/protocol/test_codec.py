@@ -24,23 +24,26 @@ from copycat.protocol.codec_client import (
     encode_server,
     split_operations,
 )
+from copycat.protocol.codec_hello import (
+    decode_hello,
+    decode_hello_refused,
+    encode_hello,
+    encode_hello_refused,
+)
 from copycat.protocol.codec_peer import (
     decode_append,
     decode_forward,
-    decode_hello,
-    decode_hello_refused,
     decode_install,
     decode_peer,
     decode_return,
     encode_append,
     encode_forward,
-    encode_hello,
-    encode_hello_refused,
     encode_install,
     encode_peer,
     encode_return,
 )
 from copycat.protocol.framing import Frame
+from copycat.protocol.member_record import DirectoryStart
 from copycat.protocol.peer import AppendReply, InstallReply
 from copycat.protocol.wire import PROTOCOL_VERSIONS, FrameType
 from copycat.types import MemberId
@@ -86,6 +89,13 @@ def test_handshake_round_trips() -> None:
     assert decode_hello(skipping) == samples.SKIPPING
     known = frame_of(encode_hello(samples.KNOWN))
     assert decode_hello(known) == samples.KNOWN
+    started = frame_of(encode_hello(samples.STARTED))
+    assert decode_hello(started) == samples.STARTED
+    for numbers in ((7, 6), (6, 8), (0, 1)):
+        starts = tuple(DirectoryStart(number, 1) for number in numbers)
+        hello = msgspec.structs.replace(samples.KNOWN, starts=starts)
+        with pytest.raises(ProtocolError, match="starts of the directory are not in order"):
+            decode_hello(frame_of(encode_hello(hello)))
     frame = frame_of(encode_hello_refused(samples.REFUSED))
     assert decode_hello_refused(frame) == samples.REFUSED
 

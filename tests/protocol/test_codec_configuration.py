@@ -14,7 +14,12 @@ from copycat.protocol.codec_configuration import (
     decode_configuration,
     encode_configuration,
 )
-from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
+from copycat.protocol.member_record import (
+    NO_START,
+    ConfigurationRecord,
+    DirectoryStart,
+    MemberRecord,
+)
 from copycat.types import NO_ENTRY, EntryId, MemberId, MemberType
 from tests.golden import compare_or_rewrite
 
@@ -35,6 +40,7 @@ members = st.lists(
         st.text(max_size=60),
         st.integers(0, (1 << 64) - 1),
         st.just(False),
+        st.sampled_from([NO_START, DirectoryStart(1, 0), DirectoryStart(1 << 63, 1 << 63)]),
     ),
     max_size=9,
     unique_by=lambda row: row.member,
@@ -107,7 +113,7 @@ def test_what_is_no_configuration_is_refused(rows: tuple[MemberRecord, ...], wor
 def test_types_and_flags_are_checked() -> None:
     data = encoded(RECORDS["founders"])
     at = 2 + 16 + 18 + 16
-    for offset, value in ((0, 0), (0, 4), (1, 2)):
+    for offset, value in ((0, 0), (0, 4), (1, 4)):
         broken = bytearray(data)
         broken[at + offset] = value
         with pytest.raises(ProtocolError, match="is not known"):

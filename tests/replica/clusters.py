@@ -5,10 +5,11 @@ Members are dialled because a replica asks for it, and accepted because their He
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from copycat.config import RaftOptions, member_id
-from copycat.errors import ProtocolError, StorageError
+from copycat.errors import ProtocolError, StorageError, WrongDirectoryError
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.session_executor import SessionExecutor
 from copycat.member.configuration_file import NOTHING_STORED, StoredConfigurations
@@ -59,8 +60,9 @@ class Member(Node):
         durability: Durability = Durability.FSYNC,
         salt: int = 0,
         env: FaultEnv | None = None,
+        starts: bool = False,
     ) -> None:
-        self.address = address
+        self.address = self.first_address = address
         self.founders = founders
         self.member = member_id(CLUSTER, address) if member is None else member
         self.env = FaultEnv(5) if env is None else env
@@ -68,9 +70,14 @@ class Member(Node):
         self.level = level
         self._durability = durability
         self._incarnation = (int.from_bytes(address.encode(), "big") << 20) + salt
+        self._random_bits = itertools.count(salt + 1)
+        self._start_source = self._draw if starts else None
         self._has_raised = True  # a member may stop: the test looks at `stopped`
         self.now_ms, self.wall_ms = 1000, 1_700_000_000_000
         self.start()
+
+    def _draw(self) -> int:
+        return next(self._random_bits)
 
     def start(self) -> None:
         """A new process on what the disk holds."""
@@ -78,7 +85,7 @@ class Member(Node):
             self.env,
             PATH,
             cluster_name=CLUSTER,
-            address=self.address,
+            address=self.first_address,
             members=self.founders,
             member=self.member,
             incarnation_source=lambda: self._incarnation,
@@ -87,6 +94,7 @@ class Member(Node):
             level=self.level,
             durability=self._durability,
             first=self._first,
+            start_source=self._start_source,
             snapshots=lambda: SnapshotStore(self.env, f"{PATH}/snapshots"),
         )
         self.host = FakeHost()
@@ -105,6 +113,7 @@ class Member(Node):
             configuration_file=directory.configuration_file,
             configurations=directory.configurations,
             cluster_incarnation=directory.identity.cluster_incarnation,
+            starts=directory.identity.starts,
             record_cluster=directory.record_cluster,
         )
         options = ReplicaOptions(
@@ -240,7 +249,7 @@ class Cluster:
             return
         try:
             event = one.replica.check_hello(peer, split_frame(answer))
-        except ProtocolError as error:
+        except (ProtocolError, WrongDirectoryError) as error:
             one.replica.outage.link_failed(peer, error.message)
             return
         one.host.links.add(peer)
@@ -286,6 +295,17 @@ class Cluster:
             member.env.stop_after(1 << 62)
         self._drop_links(member)
         member.start()
+
+    def move(self, member: Member, address: str) -> None:
+        """A new process of this member, which listens at another address."""
+        member.address = address
+        self.restart(member)
+
+    def seed(self, member: Member, address: str) -> None:
+        """The arguments of this member name one more address to dial, as `SeedLink` does."""
+        target = next(each for each in self.up if each.address == address)
+        _, answer = target.replica.accept_peer(split_frame(member.replica.hello()))
+        member.replica.accept_peer(split_frame(answer))
 
     def _drop_links(self, member: Member) -> None:
         for other in self.members:

@@ -12,7 +12,8 @@ import pytest
 
 from copycat.protocol.client import ChangeRequest, ServerMessage, ViewRequest
 from copycat.protocol.codec_client import encode_client
-from copycat.protocol.codec_peer import encode_forward, encode_hello, encode_peer
+from copycat.protocol.codec_hello import encode_hello
+from copycat.protocol.codec_peer import encode_forward, encode_peer
 from copycat.protocol.framing import split_frame
 from copycat.protocol.member_record import ConfigurationRecord
 from copycat.protocol.peer import (

@@ -13,7 +13,7 @@ from copycat.errors import (
     VersionMismatchError,
     WrongDirectoryError,
 )
-from copycat.protocol.codec_peer import decode_hello_refused, encode_hello
+from copycat.protocol.codec_hello import decode_hello_refused, encode_hello
 from copycat.protocol.framing import split_frame
 from copycat.protocol.peer import Hello
 from copycat.protocol.wire import PROTOCOL_VERSIONS

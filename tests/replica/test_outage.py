@@ -172,7 +172,8 @@ def test_only_members_with_a_vote_are_missing_for_a_quorum() -> None:
     assert known.unlinked() == ["b:1", "c:1", "d:1"], "an operator is told of all of them"
 
 
-def test_a_member_that_moved_names_itself_by_its_new_address() -> None:
+def test_c44_a_member_names_itself_by_the_address_where_it_listens() -> None:
+    """Its record says another one until its move is committed."""
     node = Node("127.0.0.1:1", ("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"), fresh=True)
     records = node.replica.raft.configuration.members
     assert records[0].member == node.member
@@ -181,12 +182,12 @@ def test_a_member_that_moved_names_itself_by_its_new_address() -> None:
     node.replica.on_member_effect(ConfigurationChanged(configuration))
     node.turn(3000)
     reason = node.replica.outage.explain().reason
-    assert "the directory of 127.0.0.1:9 is empty" in reason
-    assert node.replica.status().address == "127.0.0.1:9"
+    assert "the directory of 127.0.0.1:1 is empty" in reason
+    assert node.replica.status().address == "127.0.0.1:1"
     operation = KeyValueStore.put("k", bytes(2 << 20))
     node.replica.receive_client(7, commands(5, 1, operation))
     node.turn()
     _, refused = node.host.replies[-1]
     assert isinstance(refused, CommandsRefused)
     assert refused.code == Refusal.TOO_LARGE
-    assert "of the server 127.0.0.1:9 is" in refused.reason
+    assert "of the server 127.0.0.1:1 is" in refused.reason

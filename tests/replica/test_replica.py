@@ -21,7 +21,8 @@ from copycat.protocol.client import (
     Results,
     SessionClosed,
 )
-from copycat.protocol.codec_peer import decode_hello_refused, decode_peer
+from copycat.protocol.codec_hello import decode_hello_refused
+from copycat.protocol.codec_peer import decode_peer
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.operations import encode_operation
 from copycat.protocol.peer import AppendReply

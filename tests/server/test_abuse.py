@@ -14,7 +14,7 @@ import pytest
 from copycat.config import member_id
 from copycat.protocol.client import KeepAlive, Register
 from copycat.protocol.codec_client import encode_client
-from copycat.protocol.codec_peer import decode_hello_refused, encode_hello
+from copycat.protocol.codec_hello import decode_hello_refused, encode_hello
 from copycat.protocol.framing import encode_frame, split_frame
 from copycat.protocol.peer import Hello
 from copycat.protocol.wire import PROTOCOL_VERSIONS, FrameType

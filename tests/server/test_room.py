@@ -25,7 +25,7 @@ from copycat.protocol.client import (
     ServerMessage,
 )
 from copycat.protocol.codec_client import decode_server, encode_client, encode_commands
-from copycat.protocol.codec_peer import decode_hello_refused
+from copycat.protocol.codec_hello import decode_hello_refused
 from copycat.protocol.framing import PEER_LIMIT, FrameBuffer, split_frame
 from copycat.protocol.operations import encode_operation
 from copycat.server.progress_timeout import ProgressTimeout

@@ -51,9 +51,29 @@ def test_c16_another_list_is_refused_with_both(tmp_path: Path) -> None:
             assert not member.is_running
         async with server(tmp_path / "one", address) as member:
             await member.bootstrap()
-        with pytest.raises(WrongDirectoryError, match="belongs to"):
-            async with server(tmp_path / "one", free_address()) as member:
+        directory = str(tmp_path / "one")
+        async with CopycatServer(address, Book, cluster_name="x", storage=directory) as member:
+            with pytest.raises(WrongDirectoryError, match="belongs to"):
                 await member.bootstrap()
+
+    run(scenario)
+
+
+@pytest.mark.slow
+def test_f7_a_directory_is_not_that_of_the_member_at_another_known_address(tmp_path: Path) -> None:
+    """C44 lets a member move, but two directories are easily mistaken for each other."""
+
+    async def scenario() -> None:
+        addresses = [free_address() for _ in range(3)]
+        async with server(tmp_path / "one", addresses[0]) as member:
+            starting = asyncio.create_task(member.bootstrap(*addresses))
+            while not (tmp_path / "one" / "identity-b").exists():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            starting.cancel()
+            await asyncio.wait({starting})
+        with pytest.raises(WrongDirectoryError, match="knows another member"):
+            async with server(tmp_path / "one", addresses[1]) as member:
+                await member.bootstrap(*addresses)
 
     run(scenario)
 

@@ -12,6 +12,7 @@ import pytest
 from copycat.protocol import client, peer
 from copycat.protocol.client import MemberView, Refusal
 from copycat.protocol.codec_configuration import encode_configuration
+from copycat.protocol.member_record import DirectoryStart
 from copycat.protocol.wire import MEMBER_TYPE_CODES, PROTOCOL_VERSIONS, FrameType
 from copycat.types import MemberId, MemberType, ServerState, SkippedEntry
 from tests.protocol import samples
@@ -112,6 +113,10 @@ class Cursor:
                 return tuple(
                     SkippedEntry(*map(self.integer, sizes)) for _ in range(self.integer(2))
                 )
+            case "starts":
+                return tuple(
+                    DirectoryStart(*map(self.integer, (8, 8))) for _ in range(self.integer(2))
+                )
             case "members":
                 return tuple(self.member() for _ in range(self.integer(2)))
             case "rest":
@@ -124,7 +129,8 @@ def value_of(message: Any, field: str) -> Any:
     match field:
         case "flags":
             flags = message.fresh + 2 * message.lost + 4 * bool(message.skips)
-            return flags + 8 * bool(message.cluster_incarnation)
+            flags += 8 * bool(message.cluster_incarnation) + 16 * bool(message.starts)
+            return flags
         case "answer":
             answer = 2 if message.wants_snapshot else int(message.accepted)
             return answer + 4 * message.storage_full + 8 * message.is_replaying
@@ -150,7 +156,7 @@ def check(section: Section, message: Any, body: bytes) -> None:
     """Read `body` by the rows of a section, and compare each field with the message."""
     cursor = Cursor(body)
     for field, kind in section.rows:
-        if field in {"skips", "cluster_incarnation"} and not getattr(message, field):
+        if field in {"skips", "cluster_incarnation", "starts"} and not getattr(message, field):
             continue
         value = cursor.read(kind)
         if field == "magic":
