@@ -170,8 +170,8 @@ def _warning(survivor: Survivor, address: str) -> str:
         f"* All sessions end ({len(survivor.sessions):,} are open here): their clients"
         " get ClusterReplacedError, and nothing of theirs is sent again."
     )
-    if address not in ("", survivor.identity.address):
-        lines.append(f"* The member will be at {address}, not at {survivor.identity.address}.")
+    if address not in ("", survivor.address):
+        lines.append(f"* The member will be at {address}, not at {survivor.address}.")
     lines.append("* There is no way back but a copy of this directory: make one now if you can.")
     return "\n".join(lines)
 
@@ -233,7 +233,7 @@ def _print(survivor: Survivor, *, as_json: bool) -> None:
 def _lines(survivor: Survivor) -> Iterator[str]:
     identity, last, committed = survivor.identity, survivor.last, survivor.committed
     yield (
-        f"{survivor.directory}: member {identity.address} (id {identity.member:032x}) of cluster"
+        f"{survivor.directory}: member {survivor.address} (id {identity.member:032x}) of cluster"
         f' "{identity.cluster_name}"'
     )
     yield f"{'last entry':<16}{_name(last)}; this member is in term {survivor.term}"
@@ -312,7 +312,7 @@ def _document(survivor: Survivor) -> dict[str, Any]:
         "cluster_name": identity.cluster_name,
         "cluster_incarnation": _hex(survivor.cluster_incarnation),
         "member": f"{identity.member:032x}",
-        "address": identity.address,
+        "address": survivor.address,
         "term": survivor.term,
         "last": survivor.last._asdict(),
         "committed": survivor.committed._asdict(),

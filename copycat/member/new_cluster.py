@@ -70,7 +70,7 @@ def begin(
     identity = survivor.identity
     new_cluster = NewCluster(
         cluster_name=identity.cluster_name,
-        address=address or identity.address,
+        address=address or survivor.address,
         member=MemberId(random_bits()),
         parent_member=identity.member,
         incarnation=random_bits(),

@@ -104,6 +104,12 @@ class Survivor(NamedTuple):
         return voters == [self.identity.member]
 
     @property
+    def address(self) -> str:
+        """Where this member listens: it may have moved since its first start (C44)."""
+        own = self.own
+        return self.identity.address if own is None else own.address
+
+    @property
     def own(self) -> MemberRecord | None:
         """What the configuration says of this member."""
         for each in self.configuration.members:
@@ -272,7 +278,7 @@ def _obstacles(
     if survivor.is_only_voter:
         yield Obstacle(
             "it is the only voter, so that no majority is lost",
-            f"start it as it is: copycat serve {survivor.identity.address} --directory"
+            f"start it as it is: copycat serve {survivor.address} --directory"
             f" {directory} ...",
         )
         return

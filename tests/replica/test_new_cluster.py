@@ -172,6 +172,31 @@ def test_c46_sessions_end(was_changed: bool) -> None:
     assert member.replica.status().last_index == before
 
 
+def test_c46_the_starts_begin_anew_at_the_address_to_which_the_member_moved() -> None:
+    """What the old cluster wrote down of the directory does not count any more, and the first
+    start writes number 1."""
+    cluster = Cluster(3, starts=True)
+    cluster.elect()
+    cluster.add(D)
+    cluster.run(20)
+    survivor = next(each for each in cluster.up if each is not cluster.leader)
+    cluster.move(survivor, "127.0.0.1:33")
+    cluster.run(60, 100)
+    assert show(survivor).address == "127.0.0.1:33"
+    for each in cluster.up:
+        if each is not survivor:
+            cluster.cut(each)
+    survivor.stop()
+    made = recover(survivor.env)
+    assert made.address == "127.0.0.1:33"
+    identity, _ = read_identity(survivor.env, PATH)
+    assert identity is not None
+    assert identity.starts == ()
+    assert identity.address == "127.0.0.1:33"
+    member = Member(made.address, (), member=made.member, env=survivor.env, starts=True)
+    assert [each.number for each in member.replica.members.starts] == [1]
+
+
 @pytest.mark.slow
 def test_c46_new_members_are_sent_the_history_of_the_old_cluster() -> None:
     """Its configurations name another cluster, and must not say which one this is."""
