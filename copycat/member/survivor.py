@@ -278,8 +278,7 @@ def _obstacles(
     if survivor.is_only_voter:
         yield Obstacle(
             "it is the only voter, so that no majority is lost",
-            f"start it as it is: copycat serve {survivor.address} --directory"
-            f" {directory} ...",
+            f"start it as it is: copycat serve {survivor.address} --directory {directory} ...",
         )
         return
     if survivor.harm:
