@@ -36,6 +36,8 @@ class ServerSelector:
         self._random = random.Random(seed)
         self._untried: list[str] = []
         self._round = 0
+        self._avoided: set[str] = set()
+        """Servers that could not serve the session, since one last served it."""
         self.leader = ""
         self.failures: dict[str, str] = {}
         """By address: why the last attempt failed, since a session was last opened."""
@@ -104,16 +106,24 @@ class ServerSelector:
         """Note that a session was opened: the next round begins without a wait."""
         self._untried = []
         self._round = 0
+        self._avoided.clear()
         self.failures.clear()
         self.unavailable.clear()
 
     def served(self) -> None:
         """Note that a server has served the session: what others said before is out of date."""
+        self._avoided.clear()
         self.unavailable.clear()
 
     def avoid(self, address: str) -> None:
-        """Begin a round with all servers but this one, which could not serve the session."""
-        self._untried = [other for other in self._candidates() if other != address]
+        """Begin a round with all servers but this one, which could not serve the session. Those
+        that could not serve it before come last, whatever the selection prefers."""
+        self._avoided.add(address)
+        others = [other for other in self._candidates() if other != address]
+        # False sorts before True, and the order is kept otherwise.
+        self._untried = sorted(others, key=self._avoided.__contains__)
+        if self._avoided.issuperset(others):
+            self._avoided = {address}  # each had its turn
         self._round = 1
 
     def _candidates(self) -> list[str]:

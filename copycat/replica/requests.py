@@ -201,7 +201,7 @@ class RequestRouter:
     def _no_member(self, peer: MemberId) -> RefusalReason:
         address = self._members.dialled_address(peer) or f"{peer:032x}"
         reason = f"{address} is no member of this cluster, so no request of its clients is served"
-        return RefusalReason(Refusal.NO_LEADER, reason)
+        return RefusalReason(Refusal.ILLEGAL_MEMBER_STATE, reason)
 
     def _is_for_here(self, route: Route, message: ClusterRequest) -> bool:
         """Whether this member answers: what concerns the cluster its leader answers; what may be

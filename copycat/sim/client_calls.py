@@ -21,7 +21,10 @@ from copycat.sim.options import WorkloadOptions
 from copycat.sim.world import MS, Trace, World
 from copycat.types import ConsistencyLevel
 
-__all__ = ["ClientCalls", "ClientWorld"]
+__all__ = ["IMPATIENCE", "ClientCalls", "ClientWorld"]
+
+IMPATIENCE = 3
+"""Election timeouts after which a client that heard nothing asks another server."""
 
 _ABANDON = 20_000
 """Chance per million and look that the caller of a query, or of commands, waits no longer."""

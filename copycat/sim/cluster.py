@@ -21,7 +21,7 @@ from copycat.sim.checkers.raft import MemberView, RaftChecker
 from copycat.sim.checkers.replay import CommittedLog
 from copycat.sim.checkers.sessions import SessionChecker
 from copycat.sim.churn import Churn
-from copycat.sim.client_calls import ClientWorld
+from copycat.sim.client_calls import IMPATIENCE, ClientWorld
 from copycat.sim.disk import CLUSTER, SimDisk
 from copycat.sim.host import SimHost, replica_options
 from copycat.sim.links import Links
@@ -181,7 +181,7 @@ class Cluster:
             checker=self.sessions,
             asked=self.asked,
             history=self.history,
-            impatience_us=3 * self.options.raft.election_timeout_ms * MS,
+            impatience_us=IMPATIENCE * self.options.raft.election_timeout_ms * MS,
         )
 
     def start(self) -> None:

@@ -17,6 +17,7 @@ from copycat.replica.leader_search import ELECTIONS
 from copycat.sim.checkers.linearizability import check_linearizable, check_witness
 from copycat.sim.checkers.log_history import contents, violated
 from copycat.sim.checkers.replay import check_replay, what_must_go
+from copycat.sim.client_calls import IMPATIENCE
 from copycat.sim.cluster import Cluster
 from copycat.sim.host import SimHost
 from copycat.sim.marks import election_marks
@@ -29,6 +30,7 @@ __all__ = ["SeedFailed", "SeedResult", "run_seed"]
 STEPS_MAX = 3_000_000
 CALM_TIMEOUTS = 40
 """Election timeouts within which a calm cluster has one leader and serves everybody (I16)."""
+FOREVER_US = 1 << 62
 
 
 class SeedResult(msgspec.Struct, frozen=True):
@@ -162,7 +164,9 @@ def _must_live(cluster: Cluster) -> None:
     _wait(cluster, "no agreed leader later", CALM_TIMEOUTS, lambda: cluster.agreed_leader() != 0)
     leader, term = cluster.agreed_leader(), max(host.term for host in cluster.members())
     clients = cluster.clients
-    rounds = CALM_TIMEOUTS + 10 * SECOND // _timeout_us(cluster)
+    # A host that never joined does not answer: a client is away from the others for so long.
+    joiners = cluster.options.joiners
+    rounds = CALM_TIMEOUTS + 10 * SECOND // _timeout_us(cluster) + 2 * IMPATIENCE * joiners
     _wait(cluster, "clients without answers", rounds, lambda: all(c.is_idle for c in clients))
     _wait(
         cluster,
@@ -177,6 +181,9 @@ def _must_live(cluster: Cluster) -> None:
             before=(leader, term),
             now=(cluster.agreed_leader(), [host.term for host in cluster.members()]),
         )
+    for client in clients:
+        # Else a slow cluster always has a keep-alive under way, and no two logs of one length.
+        client.fall_silent(FOREVER_US)
     _wait(cluster, "members not equal", rounds, lambda: _converged(cluster))
     # Who finds no leader by a link asks one member after the other who leads, each after a while.
     searches = rounds + len(cluster.hosts) * ELECTIONS

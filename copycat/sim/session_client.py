@@ -68,6 +68,7 @@ class SessionClient:
         self._session = ClientSession(self._outbox)
         self._connection: Connection | None = None
         self._connections = 0
+        self._connected_ms = 0
         self._address = ""
         self._host = around.hosts[0]
         self._is_dialling = False
@@ -168,6 +169,7 @@ class SessionClient:
         self._connections += 1
         number = self.place * 1_000_000 + self._connections
         self._connection = Connection(number, self.place, self._deliver, self._closed)
+        self._connected_ms = self._now_ms()
         self._address = address
         self._host = self._around.hosts[self._around.addresses.index(address)]
         if self._session.phase is SessionPhase.WAITING:
@@ -228,6 +230,8 @@ class SessionClient:
         connection, self._connection = self._connection, None
         self._register_by_us = 0
         self._session.disconnected()
+        if self._session.confirmed_ms >= self._connected_ms:
+            self._selector.served()
         if connection is not None:
             target, client_disconnected = self._host.number, self._host.client_disconnected
             self._around.network.transmit(self.place, target, client_disconnected, connection)

@@ -153,7 +153,9 @@ class SimClient:
         self.silent_until_us = until_us
 
     def _pick_server(self) -> int:
-        return self._random.below(len(self._hosts))
+        """Any server; in the calm the next one, so that each has its turn (I16)."""
+        drawn = self._random.below(len(self._hosts))
+        return drawn if self.is_active else (self._server + 1) % len(self._hosts)
 
     def _number(self, what: str, patience: int = 1) -> int:
         self._request += 1
@@ -395,6 +397,8 @@ class SimClient:
             case Refusal.NO_LEADER | Refusal.NO_QUORUM:
                 self._follow(message.leader)
                 self._resend_us = now + self._random.around(30 * MS)
+            case Refusal.ILLEGAL_MEMBER_STATE:
+                self._move(self._pick_server())
             case _:
                 raise violated("F21", "an honest run of commands was refused", reply=message)
 
@@ -408,6 +412,8 @@ class SimClient:
                 self._kept_us = 0
             elif asked.what == "query" and self._random.chance(700_000):
                 self._world.after(self._random.around(4 * MS), self._query_again, self.session)
+        elif message.code == Refusal.ILLEGAL_MEMBER_STATE:
+            self._move(self._pick_server())
 
     def _follow(self, leader: str) -> None:
         """Connect to the leader that was named; sometimes stay with this server, or guess."""

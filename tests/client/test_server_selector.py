@@ -52,6 +52,29 @@ def test_the_leader_comes_where_the_selection_says(
     assert [it.next()[0] for _ in range(3)].index("b:1") == place
 
 
+def test_servers_that_cannot_serve_do_not_keep_a_client_from_the_leader() -> None:
+    """Two servers are no members any more; who prefers followers comes to the leader all the
+    same, and begins anew when each server had its turn."""
+    for seed in range(20):
+        it = selector(ServerSelection.FOLLOWERS, seed)
+        it.follow("b:1", SEEDS)
+        order = []
+        for _ in range(5):
+            address, _ = it.next()
+            order.append(address)
+            it.avoid(address)
+        assert set(order[:3]) == set(order[2:]) == set(SEEDS)
+
+
+def test_who_served_is_no_longer_avoided() -> None:
+    it = selector(ServerSelection.FOLLOWERS)
+    it.follow("b:1", SEEDS)
+    it.avoid("a:1")
+    it.served()
+    it.avoid("c:1")
+    assert [it.next()[0] for _ in range(2)] == ["a:1", "b:1"]
+
+
 def test_a_hint_in_the_middle_of_a_round_counts() -> None:
     it = selector(ServerSelection.LEADER)
     it.next()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from copycat.protocol.client import Failure, Register, ServerMessage, ViewRequest
+from copycat.protocol.client import Failure, Refusal, Register, ServerMessage, ViewRequest
 from copycat.replica.leadership_transfer import TransferOutcome
 from copycat.types import ChangeKind, MemberType
 from tests.replica.clusters import Cluster, Member
@@ -215,6 +215,7 @@ def test_c41_clients_of_a_member_that_was_removed_hear_that() -> None:
     cluster.run(10)
     (answer,) = [message for connection, message in member.host.replies if connection == 77]
     assert isinstance(answer, Failure)
+    assert answer.code == Refusal.ILLEGAL_MEMBER_STATE  # the client leaves at once
     assert answer.reason.startswith(f"{D} is no member of this cluster")
 
 

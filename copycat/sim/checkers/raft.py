@@ -106,6 +106,8 @@ class RaftChecker:
         self._on_committed = on_committed
         self._on_elected = on_elected
         self._last: dict[int, _Facts] = {}
+        self._configurations: dict[int, Configuration] = {}
+        """By member: the newest configuration of its log after its last step."""
         self._heard: dict[int, _Heard] = {}
         self._terms = [0] * len(disk_models)
 
@@ -250,6 +252,7 @@ class RaftChecker:
         """Hold the laws against what changed in this step."""
         self.membership.learn(view)
         self._after_step(view)
+        self._configurations[view.number] = view.configuration
         self.membership.check(view)
 
     def _after_step(self, view: MemberView) -> None:
@@ -348,7 +351,11 @@ class RaftChecker:
             # It votes as if it had it (C12).
             or one.loss.entries_before[commit - 1 : commit] == [newest]
         ]
-        if not view.configuration.has_quorum(holders):
+        counts = [view.configuration]
+        before = self._configurations.get(view.number)
+        if before is not None and commit < view.configuration.entry.index:
+            counts.append(before)  # it counted first, and appended the newer one in the same step
+        if not any(each.has_quorum(holders) for each in counts):
             raise violated(
                 "I6",
                 "committed, but not durable on a majority",
