@@ -40,7 +40,8 @@ ELSEWHERE = frozenset({Refusal.NO_LEADER, Refusal.ILLEGAL_MEMBER_STATE, Refusal.
 
 
 class ClusterConnection:
-    """Asks the members at `addresses`, one after the other, until one has answered.
+    """Asks the members at `addresses`, one after the other, until one has answered. One request
+    is asked at a time: the next one may close the connection on which the first one waits.
 
     cluster_name: members of another cluster refuse; empty for any.
     """
@@ -99,6 +100,15 @@ class ClusterConnection:
         raise NoLeaderError(
             f"no member answers at {', '.join(reasons)}", state=lines, hint=_SILENT
         )
+
+    async def look(self) -> ClusterView:
+        """The cluster, asked on a connection of its own: a request that waits on this one for its
+        answer is not disturbed."""
+        other = ClusterConnection(self._addresses, cluster_name=self._cluster_name)
+        try:
+            return await other.ask(ViewRequest(0))
+        finally:
+            other.close()
 
     async def ask_at(self, address: str) -> ClusterView:
         """How the member at `address` is, as it says itself. OSError: it does not answer."""

@@ -37,7 +37,15 @@ from copycat.protocol.client import (
 )
 from copycat.types import ChangeKind, EntryId, MemberId, MemberType
 
-__all__ = ["Membership", "find_member", "has_type", "is_id", "member_of", "unknown_member"]
+__all__ = [
+    "Membership",
+    "check_has_vote",
+    "find_member",
+    "has_type",
+    "is_id",
+    "member_of",
+    "unknown_member",
+]
 
 NOBODY = MemberId(0)
 _ID = re.compile("[0-9a-f]{4,32}")
@@ -53,12 +61,12 @@ _WAITED_FOR = (*_BUSY, MemberUnreachableError, MajorityAtRiskError)
 LADDER = (MemberType.RESERVE, MemberType.PASSIVE, MemberType.ACTIVE)
 
 
-def find_member(view: ClusterView, name: str) -> MemberView:
+def find_member(members: Sequence[MemberView], name: str, cluster_name: str) -> MemberView:
     """The member with this address, or with an id that begins so. UnknownMemberError names those
     that there are; ConfigurationError when several are meant."""
-    matches = [one for one in view.members if one.address == name]
+    matches = [one for one in members if one.address == name]
     if is_id(name):
-        matches = [one for one in view.members if f"{one.member:032x}".startswith(name.lower())]
+        matches = [one for one in members if f"{one.member:032x}".startswith(name.lower())]
     if len(matches) == 1:
         return matches[0]
     if matches:
@@ -71,7 +79,16 @@ def find_member(view: ClusterView, name: str) -> MemberView:
             state="\n".join(rows),
             hint="name one by its id, or by the beginning of its id",
         )
-    raise unknown_member(name, [one.address for one in view.members], view.cluster)
+    raise unknown_member(name, [one.address for one in members], cluster_name)
+
+
+def check_has_vote(member: MemberView) -> None:
+    """IllegalMemberStateError unless leadership can be handed to `member`."""
+    if member.type is not MemberType.ACTIVE:
+        raise IllegalMemberStateError(
+            f"{member.address} is {member.type} and has no vote, so it cannot lead",
+            hint=f"promote it first: copycat cluster promote {member.address} --type active",
+        )
 
 
 def is_id(name: str) -> bool:
@@ -114,6 +131,7 @@ class Membership:
     base: of each change, names the newest committed configuration that was seen.
     say: called with what is waited for, at each change of that text. patience: for so many
     seconds a request is repeated while nobody leads, or while the leader is not ready for it.
+    look: the cluster, while `ask` waits for the answer to a change; None to ask with `ask`.
     """
 
     def __init__(
@@ -122,11 +140,16 @@ class Membership:
         *,
         say: Callable[[str], None],
         patience: float = 30.0,
+        look: Callable[[], Awaitable[ClusterView]] | None = None,
     ) -> None:
         self._ask = ask
+        self._look = look or self._ask_for_view
         self._say = say
         self._patience = patience
         self._waits_for: object = None
+
+    def _ask_for_view(self) -> Awaitable[ClusterView]:
+        return self._ask(ViewRequest(0))
 
     def _wait_for(self, text: str, what: object = None) -> None:
         """Say what is waited for, once. what: says the same by another text, as one with the time
@@ -141,7 +164,9 @@ class Membership:
         if isinstance(error, NotLeaderError):
             self._wait_for("waiting for the next leader")
         else:
-            self._wait_for(error.message, (error.code, error.missing, error.since > 0))
+            self._wait_for(
+                f"waiting: {error.message}", (error.code, error.missing, error.since > 0)
+            )
 
     async def _ask_until(
         self,
@@ -249,14 +274,18 @@ class Membership:
         self, member: MemberId, change: Coroutine[Any, Any, ClusterView]
     ) -> ClusterView:
         """The answer of `change`; meanwhile how far `member` is, now and then."""
-        working = asyncio.ensure_future(change)
+        progress = asyncio.ensure_future(self._follow_progress(member))
         try:
-            while not (await asyncio.wait({working}, timeout=PROGRESS_S))[0]:
-                with suppress(CopycatError, OSError):
-                    self._say_progress(member, await self._ask(ViewRequest(0)))
-            return await working
+            return await change
         finally:
-            working.cancel()
+            progress.cancel()
+            await asyncio.wait({progress})
+
+    async def _follow_progress(self, member: MemberId) -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_S)
+            with suppress(CopycatError, OSError):
+                self._say_progress(member, await self._look())
 
     def _say_progress(self, member: MemberId, view: ClusterView) -> None:
         for one in view.members:

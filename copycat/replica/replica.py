@@ -583,6 +583,8 @@ class Replica:
             regressed=self._recovery.regressed,
             full_disks=self.outage.full_disks(is_full=is_full),
             member=self.member,
+            leader_member=raft.leader,
+            unreachable_members=frozenset(self.outage.unlinked_members()),
             configuration=self.members.committed,
             applied_time_ms=self._executor.time_ms,
         )

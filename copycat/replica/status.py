@@ -88,11 +88,26 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     reaches. With too many of them nothing can be committed, and only queries are served (F12)."""
     member: MemberId
     """The id of this member."""
+    leader_member: MemberId = MemberId(0)
+    """The id of the leader; 0 while none is known."""
+    unreachable_members: frozenset[MemberId] = frozenset()
+    """The ids of those in `unreachable`."""
     configuration: Configuration
     """The newest configuration of which this member knows that it is committed; `members` are
     those of the newest one."""
     applied_time_ms: int = 0
     """Log time at the entry `last_applied`."""
+
+    def of_stopped(self) -> Status:
+        """The same of a member that has stopped since: it has no links, and knows no leader."""
+        return msgspec.structs.replace(
+            self,
+            state=ServerState.INACTIVE,
+            leader="",
+            leader_member=MemberId(0),
+            unreachable=(),
+            unreachable_members=frozenset(),
+        )
 
 
 class RecoveryStatus:
@@ -364,9 +379,11 @@ class Outage:
 
     def unlinked(self) -> list[str]:
         """Addresses of the peers that this member cannot write to."""
-        return [
-            where for peer, where in self._members.peers.items() if peer not in self._members.links
-        ]
+        return [self._members[peer] for peer in self.unlinked_members()]
+
+    def unlinked_members(self) -> list[MemberId]:
+        """The ids of the same peers, in the same order."""
+        return [peer for peer in self._members.peers if peer not in self._members.links]
 
     def leader_changed(self, leader: MemberId) -> bool:
         """This member leads, or (0) none that is known; whether it is another than before."""

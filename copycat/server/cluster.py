@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import assert_never
 
 from copycat.callbacks import check_callback
-from copycat.client.membership import Membership, find_member, unknown_member
+from copycat.client.membership import Membership, check_has_vote, find_member, unknown_member
 from copycat.config import choice
 from copycat.errors import NoLeaderError, NotLeaderError, OperationTimeout, UnknownMemberError
 from copycat.listeners import Listener
@@ -50,7 +50,7 @@ class Cluster:
         self,
         cluster_name: str,
         status: Callable[[], Status],
-        hand_over: Callable[[str], Awaitable[TransferOutcome | None]],
+        hand_over: Callable[[MemberId], Awaitable[TransferOutcome | None]],
         request: Callable[[ClusterRequest], Awaitable[ClusterView]],
     ) -> None:
         self._cluster_name = cluster_name
@@ -64,7 +64,7 @@ class Cluster:
     # --- what it is -------------------------------------------------------------------------
 
     def _member(self, record: MemberRecord, entry: EntryId, status: Status) -> Member:
-        is_unreachable = record.address in status.unreachable
+        is_unreachable = record.member in status.unreachable_members
         word = MemberStatus.UNAVAILABLE if is_unreachable else MemberStatus.AVAILABLE
         return Member(record, entry, word, self._change, self._member_listeners)
 
@@ -77,11 +77,10 @@ class Cluster:
         status = self._status()
         if not status.leader:
             return None
-        for record in status.configuration.members:
-            if record.address == status.leader:
-                return self._member(record, status.configuration.entry, status)
-        stranger = MemberRecord(MemberId(0), MemberType.INACTIVE, status.leader)
-        return self._member(stranger, status.configuration.entry, status)
+        record = status.configuration.record(status.leader_member)
+        if record is None:
+            record = MemberRecord(status.leader_member, MemberType.INACTIVE, status.leader)
+        return self._member(record, status.configuration.entry, status)
 
     @property
     def term(self) -> int:
@@ -131,36 +130,45 @@ class Cluster:
     async def transfer_leadership(self, to: Member | str | None = None) -> None:
         """Transfer leadership to the member `to`, or to the follower with the longest log.
 
-        to: a member or its address. Any member may ask, and passes it on to the leader. Returns
-        when this member knows that the other one leads. UnknownMemberError: `to` is not in the
-        cluster. OperationTimeout: `to` did not become leader in time; the error says who leads.
+        to: a member, its address or the beginning of its id. Any member may ask, and passes it on
+        to the leader. Returns when this member knows that the other one leads.
+        UnknownMemberError: `to` is not in the cluster. IllegalMemberStateError: `to` has no vote.
+        OperationTimeout: `to` did not become leader in time; the error says who leads.
         NotLeaderError: a third member won the election. NoLeaderError: no leader is known.
         """
         status = self._status()
-        name = to.name if isinstance(to, Member) else None if to is None else str(to)
         if status.state is not ServerState.LEADER:
             view = await self._membership.view_of_leader()
-            await self._membership.transfer(
-                MemberId(0) if name is None else find_member(view, name).member
-            )
+            target = self._find(view.members, to)
+            await self._membership.transfer(MemberId(0) if target is None else target.member)
             return
-        if name == status.address:
+        target = self._find(_views(status), to)
+        if target is not None and target.member == status.member:
             return
-        if name is not None:
-            self._check_member(name, status)
         if len(status.configuration.members) == 1:
             raise UnknownMemberError(
                 f"{status.address} is the only member of its cluster: there is no follower that"
                 " could lead",
                 hint="nothing is wrong: this member remains the leader",
             )
-        outcome = await self._hand_over(name or "")
-        _check_outcome(outcome, name or "a follower", status.address)
+        outcome = await self._hand_over(MemberId(0) if target is None else target.member)
+        name = "a follower" if target is None else target.address
+        _check_outcome(outcome, name, status.address)
 
-    def _check_member(self, name: str, status: Status) -> None:
-        addresses = sorted(one.address for one in status.configuration.members)
-        if name not in addresses:
-            raise unknown_member(name, addresses, self._cluster_name)
+    def _find(self, members: Sequence[MemberView], to: Member | str | None) -> MemberView | None:
+        """Which of `members` is to lead; None for whoever is best."""
+        if to is None:
+            return None
+        if isinstance(to, Member):
+            name = f"{to.id:032x}"
+            if all(one.member != to.id for one in members):
+                addresses = [one.address for one in members]
+                raise unknown_member(to.name, addresses, self._cluster_name)
+        else:
+            name = str(to)
+        target = find_member(members, name, self._cluster_name)
+        check_has_vote(target)
+        return target
 
     # --- events -------------------------------------------------------------------------------
 
@@ -184,6 +192,20 @@ class Cluster:
     def __repr__(self) -> str:
         status = self._status()
         return f"<Cluster {self._cluster_name} term {status.term} leader {status.leader or '?'}>"
+
+
+def _views(status: Status) -> list[MemberView]:
+    """The members as a leader would say that they are."""
+    return [
+        MemberView(
+            one.member,
+            one.type,
+            one.address,
+            one.since,
+            is_reachable=one.member not in status.unreachable_members,
+        )
+        for one in status.configuration.members
+    ]
 
 
 def _check_outcome(outcome: TransferOutcome | None, name: str, address: str) -> None:

@@ -78,7 +78,8 @@ async def become(
     passive, asks for its vote: an earlier start has asked for that, and ended before it had it.
     """
     view = await find_cluster(connection, name)
-    membership = Membership(connection.ask, say=partial(log.info, "%s: %s", name))
+    say = partial(log.info, "%s: %s", name)
+    membership = Membership(connection.ask, say=say, look=connection.look)
     known = member_of(view, member)
     if known is None:
         return await membership.add(member, address, goal, view.entry)

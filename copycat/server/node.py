@@ -31,7 +31,6 @@ from copycat.protocol.client import (
     TransferRequest,
 )
 from copycat.raft.configuration import Configuration
-from copycat.raft.effects import TransferFailure
 from copycat.replica.leadership_transfer import TransferOutcome
 from copycat.replica.replica import Replica
 from copycat.replica.status import Status
@@ -56,6 +55,7 @@ __all__ = ["Node"]
 
 log = logging.getLogger("copycat.server")
 
+NOBODY = MemberId(0)
 WAITING_LOG_S = 3.0
 """How often a start that waits for other members logs which members are missing."""
 LAG_EFFECT = (
@@ -264,9 +264,9 @@ class Node:
             hint="bootstrap() starts it again",
         )
 
-    async def hand_over(self, to: str = "", timeouts: int = 1) -> TransferOutcome | None:
-        """If this member leads, transfer its leadership to the member that listens at `to`, or
-        (when `to` is empty) to the best follower.
+    async def hand_over(self, to: MemberId = NOBODY, timeouts: int = 1) -> TransferOutcome | None:
+        """If this member leads, transfer its leadership to the member `to`, or (when `to` is 0) to
+        the best follower.
 
         Returns the outcome; None when this member does not lead or has no peers, or when the
         outcome is not known within `timeouts` election timeouts.
@@ -277,13 +277,8 @@ class Node:
         status = replica.status()
         if status.state is not ServerState.LEADER:
             return None
-        target = replica.members.member_at(to)
-        if to and not target:
-            why = f"{to} is no member any more; {status.address} remains the leader"
-            failure = TransferFailure.NO_TARGET
-            return TransferOutcome(ok=False, failure=failure, why=why, leader=status.leader)
         done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        replica.transfer_leadership(target, partial(_set_result, done))
+        replica.transfer_leadership(to, partial(_set_result, done))
         await asyncio.wait({done}, timeout=timeouts * self._options.election_timeout)
         return cast("TransferOutcome", done.result()) if done.done() else None
 

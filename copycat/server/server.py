@@ -52,6 +52,7 @@ from copycat.tracebacks import log_error
 from copycat.types import (
     Compaction,
     CompactionReport,
+    MemberId,
     MemberType,
     MemberTypeLike,
     ServerState,
@@ -514,7 +515,7 @@ class CopycatServer(Generic[S]):
         await self._close()
 
     @_in_member_loop
-    async def _hand_over(self, to: str) -> TransferOutcome | None:
+    async def _hand_over(self, to: MemberId) -> TransferOutcome | None:
         # One for the target to catch up, one for its election, one for a slow event loop.
         return None if self._node is None else await self._node.hand_over(to, timeouts=3)
 
@@ -559,9 +560,7 @@ class CopycatServer(Generic[S]):
         except Exception:  # the directory must be closed, whatever the member is like
             log.exception("%s: its status at the end is not known", self.name)
             return
-        self._last_status = msgspec.structs.replace(
-            status, state=ServerState.INACTIVE, leader="", unreachable=()
-        )
+        self._last_status = status.of_stopped()
 
     async def _close(self) -> None:
         if self._close_task is None:

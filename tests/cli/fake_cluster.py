@@ -92,6 +92,9 @@ class FakeCluster:
         assert isinstance(error, Exception)
         raise error
 
+    async def look(self) -> ClusterView:
+        return self.view(self.leader)
+
     async def ask_at(self, address: str) -> ClusterView:
         if address in self.down or address not in {*self.members, *self.waiting}:
             raise ConnectionError("connection refused")

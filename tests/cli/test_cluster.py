@@ -7,8 +7,10 @@ import json
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
+from copycat.cli.cluster import app
 from copycat.cli.cluster.app import ClusterOptions, Verb, run_cluster, run_with
 from copycat.cli.main import exit_code_of
 from copycat.client import membership
@@ -73,6 +75,8 @@ def test_a_promotion_that_takes_long_says_how_far_the_member_is(
         "waiting for d:1 to catch up with the log",
         "waiting for d:1 to catch up with the log: it has entry 20 of 40",
     ]
+    asked = [type(one).__name__ for one in cluster.asked]
+    assert asked == ["ViewRequest", "ChangeRequest"], "the promotion waits on that connection"
 
 
 def test_a_reserve_becomes_active_by_way_of_passive() -> None:
@@ -138,7 +142,7 @@ def test_two_servers_that_join_together_wait_for_each_other() -> None:
 
     asyncio.run(join())
     assert cluster.members["f:1"].type is MemberType.ACTIVE
-    assert "refused: IN_FLIGHT" in seen
+    assert "waiting: refused: IN_FLIGHT" in seen
 
 
 def test_a_reserve_is_added_in_one_step() -> None:
@@ -340,7 +344,7 @@ def test_how_long_there_was_no_leader_is_said_once(capsys: pytest.CaptureFixture
         patch.setattr(membership, "AGAIN_S", 0.01)
         with pytest.raises(NotLeaderError):
             asyncio.run(wait())
-    assert capsys.readouterr().out == "no leader for 1 s\nwaiting for the next leader\n"
+    assert capsys.readouterr().out == ("waiting: no leader for 1 s\nwaiting for the next leader\n")
 
 
 def test_a_step_in_the_wrong_direction_is_not_asked() -> None:
@@ -372,6 +376,41 @@ def test_nobody_waits_where_a_server_is_to_be_added() -> None:
     error = refused(three(), "add", "f:1", members=("a:1",))
     assert isinstance(error, ConfigurationError)
     assert "no server waits at f:1: connection refused" in error.message
+
+
+def test_leadership_is_handed_to_a_voter_only() -> None:
+    """Nobody waits for a member that can never lead, and no time runs out."""
+    cluster = three()
+    error = refused(cluster, "transfer", "d:1")
+    assert isinstance(error, IllegalMemberStateError)
+    assert error.message == "d:1 is passive and has no vote, so it cannot lead"
+    assert error.hint == "promote it first: copycat cluster promote d:1 --type active"
+    assert not any(isinstance(one, TransferRequest) for one in cluster.asked)
+
+
+def test_the_status_of_an_address_is_asked_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The members of the environment may be another cluster's."""
+    asked: list[tuple[str, ...]] = []
+
+    def connection(places: tuple[str, ...], cluster_name: str) -> object:
+        asked.append(places)
+        raise KeyboardInterrupt  # nothing is dialled
+
+    monkeypatch.setattr(app, "ClusterConnection", connection)
+    monkeypatch.setenv("COPYCAT_MEMBERS", "127.0.0.1:1")
+    commands: list[tuple[Verb, tuple[str, ...], tuple[str, ...]]] = [
+        ("status", ("127.0.0.1:2",), ()),
+        ("status", ("127.0.0.1:2",), ("127.0.0.1:3",)),
+        ("status", (), ("127.0.0.1:3",)),
+        ("status", (), ()),
+        ("promote", ("127.0.0.1:2",), ()),
+        ("promote", ("127.0.0.1:2",), ("127.0.0.1:3",)),
+    ]
+    for verb, addresses, members in commands:
+        with pytest.raises(KeyboardInterrupt):
+            run_cluster(verb, ClusterOptions(addresses, members))
+    ports = [[int(place.rpartition(":")[2]) for place in places] for places in asked]
+    assert ports == [[2], [2, 3], [3], [1], [1], [3]]
 
 
 def test_somebody_to_ask_must_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -453,4 +492,15 @@ def test_status_without_a_leader_ends_with_3(capsys: pytest.CaptureFixture[str])
     cluster = three()
     cluster.leader = ""
     assert run(cluster, "status") == 3
-    assert "no leader" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "no leader" in out
+    lags = [row.split()[7] for row in out.splitlines()[1:4]]
+    assert lags == ["–", "–", "–"], "there is nobody whom they could be behind"
+
+
+def test_who_is_to_become_active_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    cluster = three()
+    flagged = msgspec.structs.replace(cluster.members["d:1"], is_promotable=True)
+    cluster.members["d:1"] = flagged
+    run(cluster, "status")
+    assert "d:1     passive→active  passive" in capsys.readouterr().out

@@ -121,7 +121,7 @@ def test_c40_a_transfer_that_was_not_made_is_asked_for_again() -> None:
     transferred = Membership(cluster.ask, say=texts.append).transfer()
     assert asyncio.run(transferred).leader == 2
     assert cluster.transfers == 2
-    assert texts == ["the leader cannot be reached"]
+    assert texts == ["waiting: the leader cannot be reached"]
 
 
 def test_who_leads_already_is_not_asked_to() -> None:

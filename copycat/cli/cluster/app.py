@@ -16,7 +16,14 @@ from copycat.cli.cluster.page import (
     status_lines,
 )
 from copycat.client.cluster_connection import ClusterConnection
-from copycat.client.membership import Membership, find_member, has_type, is_id, member_of
+from copycat.client.membership import (
+    Membership,
+    check_has_vote,
+    find_member,
+    has_type,
+    is_id,
+    member_of,
+)
 from copycat.config import Address, plaintext_problems
 from copycat.errors import ConfigurationError, CopycatError
 from copycat.protocol.client import ClusterRequest, ClusterView, MemberView
@@ -45,13 +52,14 @@ class ClusterAsker(Protocol):
     """What asks the cluster (`ClusterConnection`)."""
 
     async def ask(self, message: ClusterRequest) -> ClusterView: ...
+    async def look(self) -> ClusterView: ...
     async def ask_at(self, address: str) -> ClusterView: ...
     def close(self) -> None: ...
 
 
 def run_cluster(verb: Verb, options: ClusterOptions) -> int:
     """Carry out one command; returns the exit code. Raises the CopycatError that says why not."""
-    places = _places(options)
+    places = _places(verb, options)
     return asyncio.run(_run(verb, options, places))
 
 
@@ -65,7 +73,7 @@ async def _run(verb: Verb, options: ClusterOptions, places: tuple[str, ...]) -> 
 
 async def run_with(cluster: ClusterAsker, verb: Verb, options: ClusterOptions) -> int:
     """The same, asking `cluster`."""
-    membership = Membership(cluster.ask, say=_say, patience=options.timeout)
+    membership = _membership(cluster, options.timeout)
     if verb == "status":
         return await _status(cluster, membership, options)
     if verb == "transfer":
@@ -76,28 +84,35 @@ async def run_with(cluster: ClusterAsker, verb: Verb, options: ClusterOptions) -
     return 0
 
 
+def _membership(cluster: ClusterAsker, patience: float) -> Membership:
+    return Membership(cluster.ask, say=_say, patience=patience, look=cluster.look)
+
+
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _places(options: ClusterOptions) -> tuple[str, ...]:
-    """The addresses to ask. ConfigurationError when there is none, or one cannot be used."""
-    named = options.members or _members_of_environment() or options.addresses
-    if not named or all(map(is_id, named)):
+def _places(verb: Verb, options: ClusterOptions) -> tuple[str, ...]:
+    """The addresses to ask. ConfigurationError when there is none, or one cannot be used.
+
+    `status` asks those that it is to be the status of.
+    """
+    given = tuple(name for name in options.addresses if not is_id(name))
+    named = options.members or _members_of_environment() or given
+    if verb == "status":
+        named = (*given, *options.members) or named
+    if not named:
         raise ConfigurationError(
             "no member is given to ask",
             hint="give --member HOST:PORT, or set COPYCAT_MEMBERS=HOST:PORT,HOST:PORT",
         )
-    given = [name for name in options.addresses if not is_id(name)]
-    if named is options.addresses:
-        named = tuple(given)
     addresses = [Address.parse(name) for name in (*named, *given)]
     if not options.insecure:
         problems = plaintext_problems(
             "to ask", dict.fromkeys(addresses), "use a loopback address, or give --insecure"
         )
         if problems:
-            raise ConfigurationError("; ".join(problems))
+            raise ConfigurationError("; ".join(problems), hint="nobody was asked")
     return tuple(str(Address.parse(name)) for name in named)
 
 
@@ -118,14 +133,14 @@ async def _change_all(
     for name in options.addresses:
         view = await membership.view_of_leader()
         if not view.leader:  # it has waited for one: the cluster is asked once, and says why not
-            membership = Membership(cluster.ask, say=_say, patience=0.0)
+            membership = _membership(cluster, 0.0)
         if verb == "add":
             address = shown = str(Address.parse(name))
             member = await _waiting_server(cluster, address, view)
             added = goal or MemberType.ACTIVE
             after = await _add(membership, member, address, added, view)
         else:
-            one = find_member(view, _name(name))
+            one = find_member(view.members, _name(name), view.cluster)
             member, shown = one.member, name_in(view, one)
             after = await _change(membership, verb, one, goal, view.entry)
         before, now = _type_in(view, member), _type_in(after, member)
@@ -190,13 +205,17 @@ def _type_in(view: ClusterView, member: MemberId) -> MemberType:
 
 async def _transfer(cluster: ClusterAsker, membership: Membership, options: ClusterOptions) -> int:
     if len(options.addresses) > 1:
-        raise ConfigurationError("leadership is handed to one member: give one ADDRESS, or none")
+        raise ConfigurationError(
+            "leadership is handed to one member", hint="give one ADDRESS, or none"
+        )
     view = await membership.view_of_leader()
     if not view.leader:
-        membership = Membership(cluster.ask, say=_say, patience=0.0)
+        membership = _membership(cluster, 0.0)
     to = MemberId(0)
     if options.addresses:
-        to = find_member(view, _name(options.addresses[0])).member
+        one = find_member(view.members, _name(options.addresses[0]), view.cluster)
+        check_has_vote(one)
+        to = one.member
     before = _address_of(view, view.leader)
     if to and to == view.leader:
         after = view

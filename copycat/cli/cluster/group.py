@@ -68,7 +68,8 @@ def cluster() -> None:
 @_ADDRESSES
 @_common
 def status(**options: Any) -> None:
-    """Show the members of the cluster that each ADDRESS is in.
+    """Show the members of the cluster that ADDRESS is in: each ADDRESS is asked before the other
+    members, until one answers.
 
     Exit code 3 when the cluster has no leader.
     """

@@ -128,10 +128,10 @@ class _Lag(NamedTuple):
 
 
 def _lag(view: ClusterView, line: MemberLine) -> _Lag | None:
-    """What the member has applied, as it says; else what the leader knows that it has on its disk.
-    None when neither is known."""
+    """Behind the leader: what the member has applied, as it says; else what the leader knows that
+    it has on its disk. None when neither is known, or nobody leads."""
     member, here = line.member, line.here
-    if member.type is MemberType.RESERVE:
+    if member.type is MemberType.RESERVE or not view.leader:
         return None
     if here is None:
         known = member.match_index
@@ -145,7 +145,7 @@ def _lag(view: ClusterView, line: MemberLine) -> _Lag | None:
 
 def _row(view: ClusterView, line: MemberLine) -> tuple[str, ...]:
     member, here = line.member, line.here
-    kind = f"{member.type} (promoted)" if member.is_promotable else str(member.type)
+    kind = f"{member.type}→active" if member.is_promotable else str(member.type)
     lag = "–" if (known := _lag(view, line)) is None else str(known)
     if here is None:
         unknown = "–", "–", "–", "–"
