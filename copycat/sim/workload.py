@@ -166,7 +166,8 @@ class SimClient:
     def _gave_up(self, asked: _Asked) -> None:
         if asked.what in ("register", "keep_alive"):
             self._kept_us = 0
-            self._move(self._pick_server())
+            if self.is_active or self._connection is not None:  # else `_closed` has moved it on
+                self._move(self._pick_server())
 
     # --- asking -----------------------------------------------------------------------------
 
