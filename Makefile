@@ -96,7 +96,7 @@ build: $(VENV)/.stamp-extension $(VENV)/.stamp-packages ## make .venv with all t
 
 # --- running ----------------------------------------------------------------------------------
 
-demo: runtime ## three processes, a SIGKILL, proof; FILE=path for your own lines
+demo: runtime ## five processes, a SIGKILL, proof; FILE=path for your own lines
 	$(PYTHON) -m copycat demo $(if $(FILE),--file "$(FILE)") $(DEMO_ARGS)
 
 quick: build ## the tests that are not slow, in one to two minutes; K=word selects

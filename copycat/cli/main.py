@@ -95,10 +95,12 @@ def tree() -> None:
 )
 @click.option("--keep", is_flag=True, help="Do not delete the members' directories at the end.")
 def demo(**options: Any) -> None:
-    """Run three members, kill the leader half-way, and prove that no acknowledged line is lost.
+    """Run three voters and a passive member, kill the leader half-way, and prove that no
+    acknowledged line is lost.
 
-    Each command is a line of text; by default the lines are those of Python's standard library.
-    The proof reads the directories of all three members.
+    Meanwhile the passive member gets the vote of the dead one, and a new member joins. Each
+    command is a line of text; by default the lines are those of Python's standard library. The
+    proof reads the directories of all five members.
     """
     from copycat.cli.demo.app import DemoOptions, run_demo
 

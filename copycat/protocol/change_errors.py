@@ -93,10 +93,15 @@ def _state(answer: ChangeRefused) -> str:
     """The configuration in one line: `active a:1 (leader) b:1 · passive c:1`."""
     parts = []
     for kind in (MemberType.ACTIVE, MemberType.PASSIVE, MemberType.RESERVE):
-        names = [_name(one, answer) for one in answer.members if one.type is kind]
+        members = sorted(answer.members, key=_address)
+        names = [_name(one, answer) for one in members if one.type is kind]
         if names:
             parts.append(f"{kind} {' '.join(names)}")
     return " · ".join(parts)
+
+
+def _address(one: MemberView) -> tuple[str, int]:
+    return one.address, one.member
 
 
 def _name(one: MemberView, answer: ChangeRefused) -> str:

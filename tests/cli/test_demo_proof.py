@@ -119,6 +119,18 @@ def test_a_log_shorter_than_its_commit_index_is_named() -> None:
     assert (caught.value.member, caught.value.index, caught.value.actual) == ("n1", 5, None)
 
 
+def test_a_log_that_begins_late_is_compared_from_there_on() -> None:
+    """A member that joined was sent a snapshot in place of the entries before."""
+    late = log("n5", 5)
+    late = late._replace(entries=list(late.entries)[2:], first_index=3)
+    walk = prove_same_frames([late, log("n1", 4)])
+    assert [entry.index for entry in walk] == [1, 2, 3, 4], "no log that begins late is walked"
+    wrong = late._replace(entries=[Stored(3, b"?"), *list(late.entries)[1:]])
+    with pytest.raises(ProofError) as caught:
+        list(prove_same_frames([log("n1", 4), wrong]))
+    assert (caught.value.member, caught.value.index) == ("n5", 3)
+
+
 def test_states_must_all_be_that_of_the_input() -> None:
     chain = chain_of(LINES)
     prove_same_states({"n1": (4, chain), "n2": (4, chain)}, 4, chain)

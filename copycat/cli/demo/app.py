@@ -1,4 +1,4 @@
-"""`copycat demo`: three processes, lines of text, a SIGKILL half-way, and proof from the disks."""
+"""`copycat demo`: a small cluster, lines of text, a SIGKILL half-way, and proof from the disks."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from copycat import ConsistencyLevel, CopycatClient
+from copycat.cli.demo.changes import Joined, join, replace
 from copycat.cli.demo.drive import Drive
 from copycat.cli.demo.lines import LineLog, chain_of, check_lines, read_lines
 from copycat.cli.demo.member import MemberFailed, MemberProcess
@@ -26,8 +27,11 @@ from copycat.errors import CopycatError
 
 __all__ = ["DemoOptions", "run_demo"]
 
-_NAMES = ("n1", "n2", "n3")
-_RESTART_AFTER_S = 1.0
+_FOUNDERS = ("n1", "n2", "n3")
+_WARM = "n4"
+"""A passive member from the beginning, which gets the vote of the member that is killed."""
+_COLD = "n5"
+"""It joins with an empty directory while the load runs."""
 _LEADER_WITHIN_S = 30.0
 _CAUGHT_UP_WITHIN_S = 60.0
 _CLOSE_WITHIN_S = 2.0
@@ -48,10 +52,13 @@ class DemoOptions(NamedTuple):
 
 
 class _Killed(NamedTuple):
+    """The kill of a leader, and what followed; `replaced_s` after the kill the warm member had
+    its vote."""
+
     member: MemberProcess
-    at: float
-    successor: str
     without_leader_s: float | None
+    replaced_s: float
+    joined: Joined
 
 
 def run_demo(options: DemoOptions) -> int:
@@ -107,11 +114,17 @@ class _Demo:
         self.options = options
         self.lines = lines
         self.root = root
-        addresses = _free_addresses(len(_NAMES))
+        *founders, warm, cold = _free_addresses(len(_FOUNDERS) + 2)
+        listed = [word for address in founders for word in ("--member", address)]
+        joining = [word for address in founders for word in ("--join", address)]
+        joining += ["--type", "passive"]
         self.members = [
-            MemberProcess(name, address, addresses, root)
-            for name, address in zip(_NAMES, addresses, strict=True)
+            MemberProcess(name, address, listed, root)
+            for name, address in zip(_FOUNDERS, founders, strict=True)
         ]
+        self.warm = MemberProcess(_WARM, warm, joining, root)
+        self.cold = MemberProcess(_COLD, cold, joining, root)
+        self.members += [self.warm, self.cold]
 
     async def run(self) -> None:
         """Run the demo; raises MemberFailed as soon as a member ends by itself."""
@@ -135,22 +148,26 @@ class _Demo:
         size = sum(map(len, self.lines))
         source = self.options.file or "the standard library of this Python"
         say(f"{len(self.lines):,} lines ({size / 1e6:,.1f} MB) of {source}")
-        await asyncio.gather(*(member.start() for member in self.members))
+        running = [member for member in self.members if member is not self.cold]
+        founders = [member for member in running if member is not self.warm]
+        await asyncio.gather(*(member.start() for member in founders))
+        await self.warm.start()
         leader = await self._leader()
-        for member in self.members:
+        for member in running:
             say(f"  {member.name}  {member.address}  pid {member.pid}  {member.directory}")
+        say(f"{_WARM} is a passive member: it has the log, and no vote")
         say(f"{leader.name} leads term {leader.term}; durability {self._durability()}")
         drive, killed, seconds = await self._load()
         await self._caught_up()
         states = await self._states()
         await self._stop()
-        say("stopped cleanly; a separate process now reads the three logs from disk")
+        say("stopped cleanly; a separate process now reads the five logs from disk")
         verdict = await self._verify()
         prove_same_states(states, len(self.lines), chain_of(self.lines))
         self._report(drive, killed, seconds, verdict)
 
     def _durability(self) -> str:
-        modes = {member.durability for member in self.members}
+        modes = {member.durability for member in self.members if member.durability}
         return f"{', '.join(sorted(modes))} on {file_system_of(self.root)}"
 
     async def _leader(self, above_term: int = 0) -> MemberProcess:
@@ -170,7 +187,7 @@ class _Demo:
 
     async def _load(self) -> tuple[Drive, _Killed, float]:
         total = len(self.lines)
-        addresses = [member.address for member in self.members]
+        addresses = [member.address for member in self.members if member.pid]
         half = asyncio.Event()
         with progress("lines", total) as (advance, tell):
 
@@ -181,7 +198,7 @@ class _Demo:
 
             async with _client(*addresses) as client:
                 drive = Drive(client, self.lines, self.options.window, on_count=on_count)
-                killer = asyncio.create_task(self._kill_leader(half, drive, tell))
+                killer = asyncio.create_task(self._change_members(half, drive, tell))
                 killer.add_done_callback(_tell_failure(drive))
                 started = time.monotonic()
                 try:
@@ -192,10 +209,11 @@ class _Demo:
                     killer.cancel()
         return drive, killed, seconds
 
-    async def _kill_leader(
+    async def _change_members(
         self, half: asyncio.Event, drive: Drive, tell: Callable[[str], None]
     ) -> _Killed:
-        """Kill the leader half-way, and restart it when its successor has led for a while."""
+        """Kill the leader half-way, and give its vote to the warm member; have the cold one join;
+        and restart the one that was killed."""
         await half.wait()
         victim = await self._leader()
         term = victim.term
@@ -210,13 +228,17 @@ class _Demo:
             answered = drive.first_acknowledged_after(since)
         without = None if answered is None else answered - at
         tell(f"{successor.name} leads term {successor.term}")
-        await asyncio.sleep(_RESTART_AFTER_S)
+        places = [one.address for one in self.members if one is not victim and one.pid]
+        replaced_s = await replace(places, victim.address, self.warm.address) - at
+        tell(f"{_WARM} is active in place of {victim.name}, which is passive now")
+        joined = await join(self.cold, self._leader, drive)
+        tell(f"{_COLD} has joined as passive (pid {self.cold.pid}), and has caught up")
         await victim.start()
-        tell(f"{victim.name} runs again on its old directory (pid {victim.pid})")
-        return _Killed(victim, at, successor.name, without)
+        tell(f"{victim.name} runs again on its old directory (pid {victim.pid}), as passive")
+        return _Killed(victim, without, replaced_s, joined)
 
     async def _caught_up(self) -> None:
-        """Wait until each member has applied all that the leader had at the end of the load."""
+        """Wait until each member has applied all that the leader has applied now."""
         loaded_at = time.monotonic()
         deadline = loaded_at + _CAUGHT_UP_WITHIN_S
         while time.monotonic() < deadline:
@@ -231,12 +253,19 @@ class _Demo:
         """The state of each member, by a sequential query to that member.
 
         A member that does not know the session yet forwards the query, so all members must have
-        caught up before.
+        caught up with the entries that open the sessions.
         """
         states: dict[str, tuple[int, bytes]] = {}
-        for member in self.members:
-            async with CopycatClient(member.address, session_timeout=_SESSION_TIMEOUT_S) as client:
-                states[member.name] = await client.submit(
+        async with AsyncExitStack() as stack:
+            clients = {
+                member.name: await stack.enter_async_context(
+                    CopycatClient(member.address, session_timeout=_SESSION_TIMEOUT_S)
+                )
+                for member in self.members
+            }
+            await self._caught_up()
+            for name, client in clients.items():
+                states[name] = await client.submit(
                     LineLog.summary(), consistency=ConsistencyLevel.SEQUENTIAL
                 )
         return states
@@ -289,19 +318,36 @@ class _Demo:
                 f"{killed.without_leader_s * 1e3:,.0f} ms from SIGKILL of {killed.member.name}"
                 " to the next acknowledged command"
             )
+        joined, name = killed.joined, killed.member.name
         p50, p99 = (latencies[int(share * (total - 1))] * 1e3 for share in (0.5, 0.99))
         print(
             f"commands per second {total / seconds:,.0f}  ({total:,} in {seconds:.1f} s, one"
             f" client, at most {self.options.window:,} in flight)\n"
             f"latency             p50 {p50:.1f} ms, p99 {p99:.1f} ms\n"
             f"without a leader    {gap}\n"
+            f"voter replaced      {killed.replaced_s * 1e3:,.0f} ms from SIGKILL of {name} until"
+            f" {_WARM}, which was passive, had its vote\n"
+            f"member added        {joined.name} joined with an empty directory"
+            f" {joined.member_s * 1e3:,.0f} ms after its start, and had\n"
+            f"                    caught up, as far as entry {joined.index:,}, after"
+            f" {joined.caught_up_s * 1e3:,.0f} ms;\n"
+            f"                    {joined.lines:,} lines were acknowledged meanwhile\n"
             f"durability          {self._durability()}\n"
             f"proved              each of {total:,} lines applied exactly once and in order;\n"
-            f"                    the states of {', '.join(_NAMES)} equal"
+            f"                    the states of {', '.join(m.name for m in self.members)} equal"
             f" (chain {verdict['chain'][:16]}…);\n"
             f"                    their logs byte-identical, entry by entry, up to commit"
             f" index {verdict['commit_index']:,}"
+            f"{_beginnings(verdict['first_index'])}"
         )
+
+
+def _beginnings(first: dict[str, int]) -> str:
+    """Where the logs begin that do not begin at entry 1: a snapshot was sent in place of it."""
+    late = [f"that of {name} begins at {index:,}" for name, index in first.items() if index > 1]
+    if not late:
+        return ""
+    return f";\n                    behind a snapshot: {', '.join(late)}"
 
 
 @asynccontextmanager

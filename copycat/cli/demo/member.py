@@ -27,6 +27,8 @@ class MemberProcess:
 
     It has a process group of its own, so that Ctrl-C interrupts the parent only. The kernel kills
     the child when the parent ends (`--parent`).
+
+    members: the options that say of which cluster it is a member.
     """
 
     def __init__(self, name: str, address: str, members: list[str], root: Path) -> None:
@@ -59,8 +61,7 @@ class MemberProcess:
         self.report = {}
         listening = asyncio.Event()
         arguments = ["-m", "copycat", "serve", self.address, "--app", _APP, "--json"]
-        for member in self._members:
-            arguments += ["--member", member]
+        arguments += self._members
         arguments += ["--directory", str(self.directory), "--keep-log"]  # the proof reads it whole
         arguments += ["--parent", str(os.getpid())]
         with self.words.open("ab") as words:

@@ -62,11 +62,12 @@ F = TypeVar("F", bound=Frame)
 
 
 class StoredLog(NamedTuple, Generic[F]):
-    """A member's entries from 1 on, and the commit index that it stopped with."""
+    """A member's entries from `first_index` on, and the commit index that it stopped with."""
 
     member: str
     commit_index: int
     entries: Iterable[F]
+    first_index: int = 1
 
 
 def prove_lines(member: str, applied: Iterable[AppliedLine], lines: Sequence[bytes]) -> bytes:
@@ -117,12 +118,14 @@ def prove_lines(member: str, applied: Iterable[AppliedLine], lines: Sequence[byt
 
 
 def prove_same_frames(logs: Sequence[StoredLog[F]]) -> Iterator[F]:
-    """Yield the entries up to the highest commit index, each one when it is proved equal.
+    """Yield the entries up to the highest commit index of a log that begins with entry 1, each one
+    when it is proved equal.
 
-    Each log must hold the same bytes as the one with the highest commit index, entry by entry,
-    up to its own commit index. All are read side by side, so nothing is held in memory.
+    Each log must hold the same bytes as that one, entry by entry, up to its own commit index; one
+    that begins behind a snapshot, from there on. All are read side by side, so nothing is held in
+    memory.
     """
-    first, *others = sorted(logs, key=lambda log: -log.commit_index)
+    first, *others = sorted(logs, key=_last_begins_late)
     reference, walks = iter(first.entries), [(log, iter(log.entries)) for log in others]
     for index in range(1, first.commit_index + 1):
         entry = next(reference, None)
@@ -135,7 +138,7 @@ def prove_same_frames(logs: Sequence[StoredLog[F]]) -> Iterator[F]:
                 actual=entry,
             )
         for log, walk in walks:
-            if index > log.commit_index:
+            if not log.first_index <= index <= log.commit_index:
                 continue
             other = next(walk, None)
             if other is None or other.index != index or other.frame != entry.frame:
@@ -147,6 +150,10 @@ def prove_same_frames(logs: Sequence[StoredLog[F]]) -> Iterator[F]:
                     actual=None if other is None else other.frame,
                 )
         yield entry
+
+
+def _last_begins_late(log: StoredLog[F]) -> tuple[bool, int]:
+    return log.first_index > 1, -log.commit_index
 
 
 def prove_same_states(states: dict[str, tuple[int, bytes]], lines: int, chain: bytes) -> None:

@@ -1,7 +1,7 @@
 """The verifier of the demo: a process of its own that only reads the members' directories.
 
-Its input is the three directories, the last commit index of each member, and the lines. It prints
-one JSON document: what it proved (exit code 0), or which proof failed (exit code 4).
+Its input is the members' directories, the last commit index of each member, and the lines. It
+prints one JSON document: what it proved (exit code 0), or which proof failed (exit code 4).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,13 @@ def verify_members(
 ) -> dict[str, Any]:
     """Prove it all for (name, directory, commit index) of each member; ProofError if not."""
     logs = [
-        StoredLog(name, commit_index, _checked(name, directory))
-        for name, directory, commit_index in members
+        _stored_log(name, directory, commit_index) for name, directory, commit_index in members
     ]
     names = ", ".join(name for name, _, _ in members)
     last_line = [0]
-    chain = prove_lines(names, _remember(applied_lines(prove_same_frames(logs)), last_line), lines)
+    proved = prove_lines(
+        names, _remember(applied_lines(prove_same_frames(logs)), last_line), lines
+    )
     for name, _, commit_index in members:
         if commit_index < last_line[0]:
             raise ProofError(
@@ -76,10 +78,19 @@ def verify_members(
     return {
         "schema": 1,
         "lines": len(lines),
-        "chain": chain.hex(),
+        "chain": proved.hex(),
         "last_line_index": last_line[0],
         "commit_index": min(commit_index for _, _, commit_index in members),
+        "first_index": {log.member: log.first_index for log in logs},
     }
+
+
+def _stored_log(name: str, directory: str, commit_index: int) -> StoredLog[StoredEntry]:
+    stored = _checked(name, directory)
+    first = next(stored, None)
+    if first is None:
+        return StoredLog(name, commit_index, ())
+    return StoredLog(name, commit_index, chain([first], stored), first.index)
 
 
 def _remember(applied: Iterable[AppliedLine], last: list[int]) -> Iterator[AppliedLine]:
