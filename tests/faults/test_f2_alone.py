@@ -84,7 +84,7 @@ def test_f2_a_member_alone_refuses_and_says_what_can_be_done(tmp_path: Path) -> 
             await member.bootstrap()
         text = caught.value.render()
         assert f"--accept-loss-from {index}" in text
-        assert "there is no other copy" in text
+        assert "No other member votes, so no other copy counts" in text
         assert caught.value.index == index
 
     run(scenario)
