@@ -45,6 +45,7 @@ __all__ = [
     "WriteBuffer",
     "dial",
     "escaped",
+    "loss_reason",
     "serve",
     "unacknowledged",
     "watch_socket",
@@ -105,10 +106,11 @@ async def dial(address: Address, last: Collection[str] = ()) -> socket.socket:
             )
             for task in done:
                 number = running[task]
-                if task.exception() is None:
+                cause = task.exception()
+                if cause is None:
                     del running[task]
                     return task.result()
-                failures[number] = _reason(task.exception())
+                failures[number] = _reason(cause)
                 del running[task]
     finally:
         await _give_up(running)
@@ -219,11 +221,16 @@ def _refuse_itself(sock: socket.socket) -> None:
         raise ConnectionRefusedError
 
 
-def _reason(error: BaseException | None) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, ConnectionRefusedError):
         return "connection refused: nothing listens there"
     if isinstance(error, TimeoutError):
         return f"no answer within {ATTEMPT_S:g} s"
+    return loss_reason(error)
+
+
+def loss_reason(error: BaseException) -> str:
+    """Why a connection was lost, in words and without the number of an error."""
     strerror = error.strerror if isinstance(error, OSError) else None
     return str(strerror or error) or type(error).__name__
 

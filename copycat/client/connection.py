@@ -9,7 +9,7 @@ from typing import Self, cast
 
 from copycat.config import Address
 from copycat.errors import ProtocolError
-from copycat.net import SILENCE_S_MAX, WriteBuffer, dial, watch_socket
+from copycat.net import SILENCE_S_MAX, WriteBuffer, dial, loss_reason, watch_socket
 from copycat.protocol.framing import PEER_LIMIT, Frame, FrameBuffer
 
 __all__ = ["CLOSED", "Connection"]
@@ -109,7 +109,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
-            self.reason = str(exc) or type(exc).__name__
+            self.reason = loss_reason(exc)
         self._transport = self._writes = None
         if not self.lost.done():
             self.lost.set_result(None)

@@ -287,7 +287,9 @@ def _on_notice(raft: Raft, sender: MemberId, message: ConfigurationNotice) -> No
         return
     if message.term > raft.current_term:
         raft.become_follower(message.term, message.leader)
-    if message.term == raft.current_term and follower.hear_leader(raft, message.leader):
+    if message.term < raft.current_term:
+        membership.on_late_notice(raft, message)
+    elif follower.hear_leader(raft, message.leader):
         membership.on_notice(raft, message)
 
 

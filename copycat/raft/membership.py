@@ -5,7 +5,7 @@ leader repeats what this member is by the newest committed configuration (C28), 
 sends all of that to a member whose log does not reach so far.
 
 A member becomes a reserve, or leaves, only by such a word of a leader of its term, and never by an
-entry that it reads (C33).
+entry that it reads (C33). That it is removed an earlier leader may say too.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from copycat.raft.effects import (
     Wipe,
 )
 from copycat.raft.state import State, orders_for
-from copycat.types import NO_ENTRY, MemberType
+from copycat.types import NO_ENTRY, MemberType, ServerState
 
 __all__ = [
     "is_well_formed",
     "on_appended",
     "on_committed",
     "on_installed",
+    "on_late_notice",
     "on_log_changed",
     "on_notice",
     "on_orders",
@@ -155,6 +156,24 @@ def is_well_formed(message: ConfigurationNotice) -> bool:
             for each in members
         )
     )
+
+
+def on_late_notice(raft: State, message: ConfigurationNotice) -> None:
+    """A leader of an earlier term says that this member, which was one, is removed.
+
+    A removed voter may have a higher term than the cluster, whose leader does not follow it; then
+    no leader of its own term ever says anything. What is committed is true in every term, and
+    nobody is added again under an id that was removed: so the word counts, and its sender does
+    not count as a leader that is heard. Nothing else that is late counts.
+    """
+    members = {each.member for each in message.configuration.members}
+    was_member = raft.known_configuration.record(raft.member) is not None
+    if raft.leader_state is not None or raft.member in members or not was_member:
+        raft.ignored += 1
+        return
+    if raft.state is ServerState.CANDIDATE:
+        raft.become_follower(raft.current_term, raft.leader)
+    on_notice(raft, message)
 
 
 def on_notice(raft: State, message: ConfigurationNotice) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from copycat.client.cluster_connection import ClusterConnection
 from copycat.client.membership import Membership, member_of
-from copycat.errors import NoLeaderError
+from copycat.errors import ChangeSupersededError, NoLeaderError
 from copycat.member.configuration_file import StoredConfigurations
 from copycat.protocol.client import ClusterView, ViewRequest
 from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
@@ -76,13 +76,20 @@ async def become(
 
     Who is a member already stays what it is, except that a server which is to be active, and is
     passive, asks for its vote: an earlier start has asked for that, and ended before it had it.
+    If somebody else makes it something else before it has its vote, it is that.
     """
     view = await find_cluster(connection, name)
     say = partial(log.info, "%s: %s", name)
     membership = Membership(connection.ask, say=say, look=connection.look)
     known = member_of(view, member)
-    if known is None:
-        return await membership.add(member, address, goal, view.entry)
-    if goal is MemberType.ACTIVE and known.type is MemberType.PASSIVE:
-        return await membership.promote_newcomer(member, address, view.entry)
+    try:
+        if known is None:
+            return await membership.add(member, address, goal, view.entry)
+        if goal is MemberType.ACTIVE and known.type is MemberType.PASSIVE:
+            return await membership.promote_newcomer(member, address, view.entry)
+    except ChangeSupersededError as error:
+        view = await find_cluster(connection, name)
+        if member_of(view, member) is None:
+            raise
+        log.warning("%s: it joined, and does not become %s: %s", name, goal, error.message)
     return view

@@ -18,7 +18,15 @@ from typing import Protocol, cast
 
 from copycat.config import Address
 from copycat.errors import CopycatError, ProtocolError, require
-from copycat.net import SILENCE_S_MAX, DialError, Dialler, WriteBuffer, escaped, watch_socket
+from copycat.net import (
+    SILENCE_S_MAX,
+    DialError,
+    Dialler,
+    WriteBuffer,
+    escaped,
+    loss_reason,
+    watch_socket,
+)
 from copycat.protocol.codec_hello import decode_hello_refused
 from copycat.protocol.framing import HANDSHAKE_LIMIT, Frame, FrameBuffer
 from copycat.protocol.wire import FrameType
@@ -231,7 +239,7 @@ class Outbound(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
-            self._reason = str(exc) or type(exc).__name__
+            self._reason = loss_reason(exc)
         if not self.answer.done():
             self.answer.set_exception(ConnectionResetError(self._reason))
             self.answer.exception()  # retrieved here, in case nobody waits any more

@@ -343,6 +343,7 @@ class CopycatServer(Generic[S]):
         later start with the same directory continues as the member that it is, whatever type that
         is by then: the configuration that is stored wins over arguments. Only a start that ended
         before an active member got its vote is gone on with: the next one asks for the vote again.
+        If somebody else changes the member before it has its vote, it is what that made of it.
 
         Errors: those of `bootstrap`; MemberIdReusedError: this member was removed, and needs an
         empty directory to come back; the other ChangeRefusedErrors. After an error nothing is
@@ -402,6 +403,9 @@ class CopycatServer(Generic[S]):
             view = await become(connection, self.name, status.member, address, goal)
             await node.wait_for_configuration(view.entry)
         await asyncio.to_thread(unfinished.clear)
+        if self._restart_task is not None:  # it was made a reserve meanwhile
+            await asyncio.wait({self._restart_task})
+            node = self._node or node
         if is_member or goal is not MemberType.INACTIVE:
             await self._wait_for_leader(node)
 

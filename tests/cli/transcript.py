@@ -58,7 +58,9 @@ def steps(text: str) -> list[Step]:
 
 def program(text: str) -> str:
     """The first Python program of a document."""
-    return _PROGRAM.findall(text)[0]
+    match = _PROGRAM.search(text)
+    assert match is not None
+    return match[1]
 
 
 def comparable(lines: list[str]) -> list[str]:

@@ -14,7 +14,16 @@ from copycat.raft.core import Raft
 from copycat.raft.effects import ChangeFinished, Replicate, Send, Wipe
 from copycat.raft.events import ChangeRequested, GapsKnown, Reachable, Saved, Synced, Tick
 from copycat.raft.initial_state import InitialState
-from copycat.types import NO_ENTRY, ChangeRefusal, EntryId, MemberId, MemberType, TermRun
+from copycat.raft.state import NOBODY
+from copycat.types import (
+    NO_ENTRY,
+    ChangeRefusal,
+    EntryId,
+    MemberId,
+    MemberType,
+    ServerState,
+    TermRun,
+)
 from tests.raft.helpers import OPTIONS, append, elect, of, receive, sends
 
 A, B, C, D = map(MemberId, (1, 2, 3, 4))
@@ -94,6 +103,49 @@ def test_a_restart_remembers_what_is_committed() -> None:
 def test_an_older_notice_takes_no_log() -> None:
     raft = member_c((WITHOUT_C, WITH_C), WITH_C, 25)
     assert of(receive(raft, A, notice(WITHOUT_C)), Wipe) == []
+    assert not raft.is_reserve
+
+
+REMOVED = named(30, a=ACTIVE, b=ACTIVE, d=RESERVE)
+
+
+def in_a_higher_term(*, is_candidate: bool) -> Raft:
+    """C, a voter, which was away and has asked for votes since: it is in term 5."""
+    initial = InitialState(
+        current_term=5,
+        term_runs=[TermRun(1, 1)],
+        last_index=25,
+        configurations=(WITHOUT_C, WITH_C),
+        stored_configuration=WITH_C,
+        committed_configuration=WITH_C,
+    )
+    raft = Raft(C, Configuration.of(A, B), OPTIONS, initial, seed=0)
+    raft.step(Tick(OPTIONS.election_timeout_ms))
+    if is_candidate:
+        raft.change_role(ServerState.CANDIDATE, NOBODY)
+        raft.step(Tick(OPTIONS.election_timeout_ms + 1))
+    return raft
+
+
+@pytest.mark.parametrize("is_candidate", [False, True])
+def test_c33_a_removed_voter_with_a_higher_term_is_told(is_candidate: bool) -> None:
+    """The cluster does not follow its term, so no leader of its own term ever says so."""
+    raft = in_a_higher_term(is_candidate=is_candidate)
+    active_until_ms = raft.leader_active_until_ms
+    [wiped] = of(receive(raft, A, notice(REMOVED)), Wipe)
+    assert wiped.configuration == REMOVED
+    assert (raft.current_term, raft.leader) == (5, 0), "it follows nobody of an earlier term"
+    assert raft.state is ServerState.FOLLOWER
+    assert raft.leader_active_until_ms == active_until_ms
+    assert not raft.eligibility.may_vote
+
+
+@pytest.mark.parametrize("late", [WITHOUT_C, C_RESERVE, named(30, a=ACTIVE, c=ACTIVE)])
+def test_c33_nothing_else_that_is_late_counts(late: Configuration) -> None:
+    """An older removal; and what a later entry may have changed again."""
+    raft = in_a_higher_term(is_candidate=False)
+    assert of(receive(raft, A, notice(late)), Wipe) == []
+    assert raft.known_configuration == WITH_C
     assert not raft.is_reserve
 
 

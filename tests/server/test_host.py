@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from copycat import DiskError, ServerState
-from copycat.net import JOIN_NBYTES_MAX, WriteBuffer
+from copycat.net import ATTEMPT_S, JOIN_NBYTES_MAX, RESOLVE_S, WriteBuffer
 from copycat.replica.replica import Replica
 from copycat.server.host import AsyncHost
 from copycat.server.workers import Mailbox, SyncPace, Worker
@@ -265,6 +265,42 @@ def test_a_link_that_meets_an_error_of_its_own_program_is_dialled_again() -> Non
 
     hosted(test, is_fast=True)
     assert outage.reasons == ["ZeroDivisionError: a bug"]
+
+
+def test_a_link_waits_longer_after_each_dial_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to a second. A HELLO of the peer ends the wait, and begins anew with the shortest one."""
+    waits: list[float] = []
+    is_done = asyncio.Event()
+
+    def no_jitter(low: float, high: float) -> float:
+        return (low + high) / 2
+
+    def hello() -> bytes:
+        raise AssertionError("nobody listens there")
+
+    async def test(host: AsyncHost, replica: StubReplica) -> None:
+        stub, peer = cast("Any", replica), MemberId(2)
+        stub.hello, stub.outage = hello, Outage()
+        real = asyncio.timeout
+
+        def timeout(delay: float) -> asyncio.Timeout:
+            if delay not in {ATTEMPT_S, RESOLVE_S}:
+                waits.append(delay)
+                delay = 0.0
+                if len(waits) == 7:
+                    host.peer_links[peer].retry_now()
+                elif len(waits) == 9:
+                    is_done.set()
+            return real(delay)
+
+        monkeypatch.setattr("copycat.server.peer_link.random.uniform", no_jitter)
+        monkeypatch.setattr("copycat.server.peer_link.asyncio.timeout", timeout)
+        host.connect(peer, free_address())
+        await asyncio.wait_for(is_done.wait(), 5.0)
+        await host.close_links()
+
+    hosted(test, is_fast=True)
+    assert waits[:9] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 0.05, 0.1]
 
 
 def test_nothing_leaves_by_a_link_that_was_ended() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from copycat import (
+    ChangeSupersededError,
     ConfigurationError,
     CopycatClient,
     CopycatServer,
@@ -25,6 +26,7 @@ from copycat import (
 from copycat.cli.cluster.app import ClusterOptions, run_with
 from copycat.client.cluster_connection import ClusterConnection
 from copycat.client.membership import Membership
+from copycat.types import MemberId
 from tests.server.cluster import Book, free_address, run, server
 
 pytestmark = pytest.mark.slow
@@ -234,6 +236,26 @@ def test_a_join_that_ended_before_the_vote_is_gone_on_with(
         await b.shutdown()
         await b.join(str(a.address))
         assert cluster.types(b) == {"a": MemberType.ACTIVE, "b": MemberType.PASSIVE}
+
+    growing(tmp_path, test)
+
+
+@pytest.mark.parametrize("kind", ["passive", "reserve"])
+def test_a_join_that_somebody_else_ends_leaves_the_member_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    async def test(cluster: Growing) -> None:
+        a = await cluster.bootstrap()
+
+        async def superseded(self: Membership, _: MemberId, address: str, *base: object) -> Any:
+            await a.cluster.members[address].demote(kind)
+            raise ChangeSupersededError(f"{address} was made {kind} meanwhile")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Membership, "promote_newcomer", superseded)
+            b = await cluster.join("b")
+        assert b.is_running
+        await cluster.all_see(a="active", b=kind)
 
     growing(tmp_path, test)
 

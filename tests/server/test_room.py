@@ -292,6 +292,7 @@ def test_every_socket_of_a_member_and_a_client_is_watched(tmp_path: Path) -> Non
                     )
                     assert idle + interval * count <= 5
                     assert 0 < sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) <= 5000
+                    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
     run(scenario)
 

@@ -329,7 +329,7 @@ class _Demo:
             f" {_WARM}, which was passive, had its vote\n"
             f"member added        {joined.name} joined with an empty directory"
             f" {joined.member_s * 1e3:,.0f} ms after its start, and had\n"
-            f"                    caught up, as far as entry {joined.index:,}, after"
+            f"                    caught up, as far as entry {joined.last_applied:,}, after"
             f" {joined.caught_up_s * 1e3:,.0f} ms;\n"
             f"                    {joined.lines:,} lines were acknowledged meanwhile\n"
             f"durability          {self._durability()}\n"

@@ -34,13 +34,13 @@ class Joined(NamedTuple):
     """How a new member came to have everything.
 
     member_s: until it was a member. caught_up_s: until it had applied as much as the leader had
-    said last. index: how many entries that were. lines: so many were acknowledged meanwhile.
+    said last, which was `last_applied`. lines: so many were acknowledged meanwhile.
     """
 
     name: str
     member_s: float
     caught_up_s: float
-    index: int
+    last_applied: int
     lines: int
 
 
