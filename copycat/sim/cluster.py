@@ -8,7 +8,7 @@ from copycat.config import member_id
 from copycat.errors import CopycatError, DiskError, DiskFullError, InvariantError
 from copycat.machine.apply_result import ApplyResult
 from copycat.machine.session_executor import SessionExecutor
-from copycat.protocol.peer import PeerMessage
+from copycat.protocol.peer import ConfigurationNotice, PeerMessage
 from copycat.raft.configuration import Configuration
 from copycat.replica.known_configurations import configuration_of, entry_configuration
 from copycat.seeded_random import SimRandom
@@ -238,6 +238,9 @@ class Cluster:
         self.nemesis.restart(host, 500 * MS)
 
     def sent(self, host: SimHost, to: int, message: PeerMessage) -> None:
+        if isinstance(message, ConfigurationNotice):
+            # A leader that has just counted a majority: it may stop before its turn ends.
+            self.raft.after_step(host)
         self.raft.sent(host.number, to, message)
 
     def received(self, host: SimHost, message: PeerMessage) -> None:
