@@ -25,7 +25,12 @@ from copycat.member.checked_file import seal, unseal
 from copycat.member.identity import Identity
 from copycat.member.markers import DELETED_LOG_FILE
 from copycat.protocol.codec_configuration import decode_configuration, encode_configuration
-from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
+from copycat.protocol.member_record import (
+    NO_START,
+    ConfigurationRecord,
+    DirectoryStart,
+    MemberRecord,
+)
 from copycat.protocol.wire import Reader
 from copycat.storage.unreadable import unreadable_is_corrupt
 from copycat.types import MemberId, MemberType
@@ -67,6 +72,11 @@ class StoredConfigurations(NamedTuple):
     def cluster_incarnation(self) -> int:
         """What the committed one says; 0 while no entry with a configuration is committed."""
         return self.records[0].cluster_incarnation if self.records else 0
+
+    def starts_of(self, member: MemberId) -> tuple[DirectoryStart, ...]:
+        """The start of `member` by each of them, NO_START where there is none (C42)."""
+        by_record = ({each.member: each.start for each in one.members} for one in self.records)
+        return tuple(starts.get(member, NO_START) for starts in by_record)
 
     def says_stateless(self, member: MemberId) -> bool:
         """Whether there is a file, and by nothing in it `member` has a log. An entry that makes it

@@ -54,6 +54,7 @@ from copycat.member.new_cluster_file import refuse_unfinished
 from copycat.member.repair import AnyLog, LogRepair, complete_repair
 from copycat.member.time_note import TimeFile
 from copycat.member.wipe import complete_wipe
+from copycat.protocol.member_record import DirectoryStart
 from copycat.storage._native import HardState, NativeLog, open_hard_state, open_log
 from copycat.storage.in_memory import InMemoryLog
 from copycat.storage.interface import HardStateStore
@@ -381,14 +382,12 @@ def _rewritten(
     the same cluster (C41)."""
     hard_state = open_hard_state(env, path, create=False)
     hard_state.rewrite()
+    before = identity
     if stored.cluster_incarnation and not identity.cluster_incarnation:
-        identity, missing = (
-            identity.with_cluster_incarnation(stored.cluster_incarnation),
-            IDENTITY_FILES,
-        )
-    started = _started(identity, start_source)
-    if started != identity:
-        identity, missing = started, IDENTITY_FILES
+        identity = identity.with_cluster_incarnation(stored.cluster_incarnation)
+    identity = _started(identity, start_source, stored.starts_of(identity.member))
+    if identity != before:  # the copy that is behind first, so they are never two starts apart
+        missing = (*missing, *(name for name in IDENTITY_FILES if name not in missing))
     write_identity(env, path, identity, missing)
     ConfigurationFile(env, path).complete()
     return identity, hard_state
@@ -400,8 +399,12 @@ def _promised(promise: Callable[[], None]) -> bool:
     return False
 
 
-def _started(identity: Identity, start_source: Callable[[], int] | None) -> Identity:
-    return identity if start_source is None else identity.with_start(start_source())
+def _started(
+    identity: Identity,
+    start_source: Callable[[], int] | None,
+    written: tuple[DirectoryStart, ...] = (),
+) -> Identity:
+    return identity if start_source is None else identity.with_start(start_source(), written)
 
 
 def _closed_with(resources: ExitStack, log: AnyLog, look: _Look | None = None) -> AnyLog:

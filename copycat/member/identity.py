@@ -7,6 +7,7 @@ start of a build with starts has written.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 import msgspec
@@ -29,9 +30,9 @@ _VERSION_2 = 2
 """Since version 2 the incarnation of the cluster is a field."""
 _VERSION = 3
 """Since version 3 the starts are the last field."""
-STARTS_MAX = 32
-"""So many of the newest starts are stored. Whoever was away for longer knows none of them, and
-refuses nobody for it."""
+STARTS_MAX = 64
+"""So many starts are stored: a directory that was started more often without hearing that a leader
+wrote one of them down forgets some in the middle, and never the first."""
 _VERSIONS = (_VERSION_1, _VERSION_2, _VERSION)
 _MAGIC = b"COPYIDN\0"
 
@@ -64,7 +65,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """128 bits that say which cluster this is, of the first configuration that was committed;
     0 while this member knows none (C41)."""
     starts: tuple[DirectoryStart, ...] = ()
-    """The newest starts with this directory, oldest first; the present one is the last (C42)."""
+    """Starts with this directory, oldest first (C42): the one that it knows to be committed, or
+    the first of all, then later ones; the present one is the last."""
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "members", tuple(sorted(self.members)))
@@ -84,10 +86,19 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         """The same directory, of a cluster that is known."""
         return msgspec.structs.replace(self, cluster_incarnation=incarnation)
 
-    def with_start(self, random_bits: int) -> Identity:
-        """The same directory, with which a process starts now."""
-        number = self.starts[-1].number + 1 if self.starts else 1
-        starts = (*self.starts, DirectoryStart(number, random_bits))[-STARTS_MAX:]
+    def with_start(self, random_bits: int, written: Sequence[DirectoryStart] = ()) -> Identity:
+        """The same directory, with which a process starts now. written: the start of this member
+        by each configuration that the directory knows, the committed one first.
+
+        A list that begins above a start that others know is taken for a later one of theirs. So
+        only a committed start moves its beginning, and a restart loop does not.
+        """
+        starts = (*self.starts, DirectoryStart(self.start_number + 1, random_bits))
+        if written and written[0] in starts:
+            starts = starts[starts.index(written[0]) :]
+        excess = max(0, len(starts) - STARTS_MAX)
+        dropped = [each for each in starts[1:] if each not in written][:excess]
+        starts = tuple(each for each in starts if each not in dropped)
         return msgspec.structs.replace(self, starts=starts)
 
     @property
@@ -179,11 +190,19 @@ def _age(copy: Identity) -> tuple[int, bool]:
 def _is_earlier(copy: Identity, newest: Identity) -> bool:
     """Whether `copy` is `newest`, or what the directory said before."""
     same_cluster = copy.cluster_incarnation in (0, newest.cluster_incarnation)
-    same_start = copy.starts == newest.starts or copy.start_number == newest.start_number - 1
+    same_start = copy.starts == newest.starts or _begins_as(copy, newest)
     as_new = msgspec.structs.replace(
         copy, cluster_incarnation=newest.cluster_incarnation, starts=newest.starts
     )
     return same_cluster and same_start and as_new == newest
+
+
+def _begins_as(copy: Identity, newest: Identity) -> bool:
+    """Whether `newest` is started later, and both name the same starts where both name any."""
+    bits = dict(newest.starts)
+    return copy.start_number < newest.start_number and all(
+        bits.get(each.number, each.random_bits) == each.random_bits for each in copy.starts
+    )
 
 
 def write_identity(

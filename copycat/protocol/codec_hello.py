@@ -110,8 +110,8 @@ def _pack_starts(starts: tuple[DirectoryStart, ...]) -> bytes:
 def _read_starts(reader: Reader) -> tuple[DirectoryStart, ...]:
     (count,) = reader.unpack(_COUNT)
     starts = tuple(DirectoryStart(*reader.unpack(_START)) for _ in range(count))
-    first = starts[0].number if starts else 0
-    if first < 1 or [each.number for each in starts] != [*range(first, first + count)]:
+    numbers = [0, *(each.number for each in starts)]
+    if not starts or sorted(set(numbers)) != numbers:
         raise ProtocolError("HELLO: the starts of the directory are not in order")
     return starts
 

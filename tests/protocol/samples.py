@@ -67,7 +67,7 @@ SKIPPING = peer.Hello(
 )
 KNOWN = msgspec.structs.replace(SKIPPING, cluster_incarnation=(1 << 120) + 3)
 STARTED = msgspec.structs.replace(
-    KNOWN, starts=(DirectoryStart(6, 1 << 63), DirectoryStart(7, 12))
+    KNOWN, starts=(DirectoryStart(6, 1 << 63), DirectoryStart(9, 12))
 )
 REFUSED = peer.HelloRefused("bad-config", "another list")
 LEADER = MemberId((1 << 127) + 9)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 
+import msgspec
 import pytest
 
 from copycat.errors import WrongDirectoryError
+from copycat.member.identity import STARTS_MAX, read_identity, write_identity
 from copycat.protocol.codec_hello import decode_hello
 from copycat.protocol.framing import split_frame
 from copycat.protocol.member_record import DirectoryStart
 from copycat.replica.members import PeerRefused
 from copycat.types import ChangeKind, EntryId, MemberType
-from tests.replica.clusters import Cluster, Member
+from tests.replica.clusters import PATH, Cluster, Member
 
 
 def changed() -> tuple[Cluster, Member]:
@@ -93,6 +95,47 @@ def test_c42_restored() -> None:
     assert not member.replica.raft.leader
     cluster.mend(leader)
     cluster.elect()
+
+
+def test_c42_restart_loop() -> None:
+    """Whatever supervises a restored directory starts it again and again: it stays refused."""
+    cluster, member = changed()
+    member.stop()
+    backup = member.env.clone()
+    member.start()
+    cluster.restart(member)
+    run_until_written(cluster)
+    hello = decode_hello(split_frame(member.replica.hello()))
+    judge = cluster.leader.replica._handshake.judge
+    assert judge(hello) == member.member
+    identity, _ = read_identity(backup, PATH)
+    assert identity is not None
+    for number in range(3 * STARTS_MAX):
+        identity = identity.with_start(1000 + number)
+        with pytest.raises(WrongDirectoryError, match="was restored from a backup"):
+            judge(msgspec.structs.replace(hello, starts=identity.starts))
+
+
+def test_c42_a_member_that_was_started_often_is_let_in() -> None:
+    """Its directory knows which start is committed, and its list never lacks that one."""
+    cluster, member = changed()
+    cluster.cut(member)
+    for _ in range(3):
+        member.stop()
+        member.start()
+    member.stop()
+    identity, _ = read_identity(member.env, PATH)
+    assert identity is not None
+    for number in range(3 * STARTS_MAX):
+        identity = identity.with_start(1000 + number)
+    write_identity(member.env, PATH, identity)
+    member.start()
+    assert len(member.replica.members.starts) == STARTS_MAX
+    assert is_let_in(cluster.leader, member)
+    cluster.mend(member)
+    run_until_written(cluster)
+    cluster.restart(member)
+    assert len(member.replica.members.starts) == 2, "what is committed is known here"
 
 
 def test_c42_cloned() -> None:
