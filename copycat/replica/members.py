@@ -105,10 +105,11 @@ class MemberTable(Mapping[MemberId, str]):
         self.greeted_incarnations: dict[MemberId, int] = {}
         """What each member or guest said last with its Hello; the leader commits those of members
         that are new. None of a member that was removed, or has another address now."""
-        self.greeted_starts: dict[MemberId, DirectoryStart] = {}
-        """The start that each member or guest said last with its Hello (C42)."""
+        self.answers: dict[MemberId, Hello] = {}
+        """The Hello of whoever answered last where each member or guest is dialled, if it names
+        its starts (C42). A Hello that only came proves nothing: a copy says it from anywhere."""
         self.starts: tuple[DirectoryStart, ...] = ()
-        """The newest starts of this member, oldest first; empty when they are not recorded."""
+        """The starts of this member, oldest first; empty when they are not recorded."""
         self.greeted_addresses: dict[MemberId, str] = {}
         """Where a member listens as its last Hello said, once that was not its record's (C44)."""
         self.moved: dict[MemberId, str] = {}
@@ -149,10 +150,14 @@ class MemberTable(Mapping[MemberId, str]):
                 del self.moved[member]
         for member in before.keys() - after.keys():
             self.greeted_addresses.pop(member, None)
+        for member, answer in list(self.answers.items()):
+            record = after.get(member)
+            if record is not None and _lacks_start(answer.starts, record.start):
+                del self.answers[member]  # what is written down decides which is the copy
         self.links.difference_update(to_disconnect)
         for member in to_disconnect:  # at another address there may be another directory
             self.greeted_incarnations.pop(member, None)
-            self.greeted_starts.pop(member, None)
+            self.answers.pop(member, None)
         return MemberChanges(to_connect, to_disconnect)
 
     def _is_dialled_elsewhere(
@@ -207,11 +212,15 @@ class MemberTable(Mapping[MemberId, str]):
         return self.greeted_addresses.get(member) or self.address(member)
 
     def greeted(self, hello: Hello) -> None:
-        """A member said with its Hello which directory it has, and which start this is."""
+        """A member said with its Hello which directory it has."""
         if self.is_dialled(hello.member):
             self.greeted_incarnations[hello.member] = hello.incarnation
-            if hello.starts:
-                self.greeted_starts[hello.member] = hello.starts[-1]
+
+    def answered(self, hello: Hello) -> None:
+        """A member said this Hello where it is dialled."""
+        self.greeted(hello)
+        if hello.starts and self.is_dialled(hello.member):
+            self.answers[hello.member] = hello
 
     def newest_start(self, member: MemberId) -> DirectoryStart:
         """The newest start of `member` that this one has heard of, from whomever."""
@@ -219,9 +228,9 @@ class MemberTable(Mapping[MemberId, str]):
         known = [NO_START if record is None else record.start]
         if member == self.member:
             known += self.starts[-1:]
-        elif member in self.greeted_starts:
-            known.append(self.greeted_starts[member])
-        return max(known)
+        elif member in self.answers:
+            known.append(self.answers[member].starts[-1])
+        return max(known, key=_number_of)  # one that is written down before another of its number
 
     def address(self, member: MemberId) -> str:
         """Where `member` listens; empty for who is no member, as for nobody."""
@@ -257,6 +266,15 @@ class MemberTable(Mapping[MemberId, str]):
             for member, record in self._records.items()
             if member != self.member
         }
+
+
+def _lacks_start(starts: tuple[DirectoryStart, ...], start: DirectoryStart) -> bool:
+    """C42: whether a directory with these starts should have this one, and does not."""
+    return start not in starts and start.number >= starts[0].number
+
+
+def _number_of(start: DirectoryStart) -> int:
+    return start.number
 
 
 def _address(records: Mapping[MemberId, MemberRecord], member: MemberId) -> str:
@@ -454,7 +472,7 @@ class Handshake:
                 f"{hello.address} answered on the link to {address}: it is member"
                 f" {hello.member:032x}, not {peer:032x}"
             )
-        self._members.greeted(hello)
+        self._members.answered(hello)
         return Reachable(peer, hello.fresh, hello.lost)
 
     def _known_incarnation(self, member: MemberId) -> int | None:
@@ -477,14 +495,13 @@ class Handshake:
         member, committed or not. If they are not, it was restored from a backup, or two processes
         have copies of one directory. A list that begins later is that of a member which was
         started often since: who judges is behind.
+
+        What nobody has written down counts as long as this process remembers it: a cluster of
+        founders has no configuration that names starts.
         """
-        if not hello.starts:
-            return  # a build without starts
-        for configuration in (self._members.configuration, self._members.committed):
-            record = configuration.record(hello.member)
-            start = NO_START if record is None else record.start
-            if start in hello.starts or start.number < hello.starts[0].number:
-                continue
+        known = (self._members.configuration, self._members.committed)
+        start = self.misses_start(hello.member, hello.starts, known) or self._forgets(hello)
+        if start is not None:
             raise WrongDirectoryError(
                 f"{hello.address} came with a directory that was not started"
                 f" as number {start.number} when this member was (it names starts"
@@ -493,6 +510,35 @@ class Handshake:
                 hint="if another process has the original directory, stop this one; else remove"
                 " this member and add a new one with an empty directory",
             )
+
+    @staticmethod
+    def misses_start(
+        member: MemberId,
+        starts: tuple[DirectoryStart, ...],
+        configurations: tuple[Configuration, ...],
+    ) -> DirectoryStart | None:
+        """The start of `member` in one of these configurations that its directory should name, and
+        does not. None for a build without starts."""
+        if not starts:
+            return None
+        for configuration in configurations:
+            record = configuration.record(member)
+            start = NO_START if record is None else record.start
+            if _lacks_start(starts, start):
+                return start
+        return None
+
+    def _forgets(self, hello: Hello) -> DirectoryStart | None:
+        """The start with which this directory was used when it answered last, if its list shows
+        that it never was. A list with a gap there shows nothing: its member was started often
+        without being heard."""
+        answer = self._members.answers.get(hello.member)
+        if answer is None or not hello.starts or answer.incarnation != hello.incarnation:
+            return None
+        start, newest = answer.starts[-1], hello.starts[-1]
+        random_bits = dict(hello.starts).get(start.number, start.random_bits)
+        is_known = start.number <= newest.number and random_bits == start.random_bits
+        return None if is_known else start
 
     def record_incarnation(self, member: MemberId, incarnation: int) -> CopycatError | None:
         """The incarnation of a member's directory was committed, and that was applied here. An

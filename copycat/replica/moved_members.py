@@ -25,8 +25,12 @@ __all__ = ["MovedMembers"]
 
 _LOG = logging.getLogger("copycat.replica")
 
+MOVE_ELECTIONS = 14
+"""Without a link for so many election timeouts, ten seconds with the default of 750 ms, a member
+is dialled at the other address that its Hello said: several times as long as a restart takes. Who
+says that Hello may have a copy of the directory of a member that is being restarted."""
 DIAL_ELECTIONS = 4
-"""Without a link for so many election timeouts, a member is dialled at its other address."""
+"""Then it is dialled at both addresses in turn, at each for so many election timeouts."""
 
 
 class MovedMembers:
@@ -57,7 +61,7 @@ class MovedMembers:
         if member not in members:
             return
         members.greeted_addresses[member] = hello.address
-        self._redial_ms[member] = self._clock.now_ms + self._interval_ms
+        self._redial_ms[member] = self._clock.now_ms + MOVE_ELECTIONS * self._interval_ms
         _LOG.info(
             "%s: the member at %s says that it listens at %s",
             members.own_address,
@@ -80,7 +84,7 @@ class MovedMembers:
             elif member not in members.links:
                 self._dial(member, now_ms)
             else:
-                self._redial_ms[member] = now_ms + self._interval_ms
+                self._redial_ms[member] = now_ms + MOVE_ELECTIONS * self._interval_ms
                 if members.dialled_address(member) == address != members.address(member):
                     self._write(member, address)
         if members.has_moved:
@@ -95,7 +99,7 @@ class MovedMembers:
         for record in members.configuration.members:
             member = record.member
             is_linked = member == members.member or member in members.links
-            if is_linked and record.start < members.newest_start(member):
+            if is_linked and record.start.number < members.newest_start(member).number:
                 self._write(member, record.address)
                 return
 

@@ -107,7 +107,7 @@ def test_c44_who_answers_at_the_old_address_has_not_moved() -> None:
     assert hello.address == member.address
     member.replica.members._address = "127.0.0.1:21"
     cluster.leader.replica.accept_peer(split_frame(member.replica.hello()))
-    cluster.run(40, 100)
+    cluster.run(130, 100)
     assert cluster.leader.host.dialled[member.member] == member.address
     assert addresses(cluster.leader) == before
 
@@ -120,7 +120,8 @@ def test_c44_an_address_that_does_not_answer_is_given_up_for_the_old_one() -> No
     member.replica.members._address = "127.0.0.1:21"
     for each in (cluster.leader, other):
         each.replica.accept_peer(split_frame(member.replica.hello()))
-    cluster.run(30, 100)
+    cluster.run(130, 100)
+    assert cluster.leader.replica.members.moved
     cluster.mend(member)
     cluster.run(60, 100)
     assert member.member in cluster.leader.replica.members.links

@@ -13,6 +13,7 @@ from copycat.protocol.codec_hello import decode_hello
 from copycat.protocol.framing import split_frame
 from copycat.protocol.member_record import DirectoryStart
 from copycat.replica.members import PeerRefused
+from copycat.storage import FaultEnv
 from copycat.types import ChangeKind, EntryId, MemberType
 from tests.replica.clusters import PATH, Cluster, Member
 
@@ -210,3 +211,88 @@ def test_a_cluster_of_founders_writes_no_starts() -> None:
     cluster.restart(next(each for each in cluster.members if each is not cluster.leader))
     cluster.run(30, 100)
     assert cluster.leader.replica.raft.last.index == before
+
+
+def other_place(cluster: Cluster, member: Member, env: FaultEnv) -> Member:
+    """A process at another address with a copy of the member's directory."""
+    clone = Member(member.address, member.founders, starts=True, salt=500)
+    clone.env, clone.address, clone.now_ms = env, "127.0.0.1:44", member.now_ms
+    clone._random_bits = itertools.count(10**6)
+    clone.start()
+    return clone
+
+
+def test_c42_a_backup_takes_no_place_while_its_member_restarts() -> None:
+    """In a cluster of founders, which writes no start down: who heard the member remembers it."""
+    cluster = Cluster(3, starts=True)
+    cluster.elect()
+    member = next(each for each in cluster.members if each is not cluster.leader)
+    member.stop()
+    backup = member.env.clone()
+    cluster._drop_links(member)
+    member.start()
+    cluster.run(10, 100)
+    clone = other_place(cluster, member, backup)
+    hot = member.env.clone()
+    cluster.cut(member)
+    for each in cluster.up:
+        assert "was restored from a backup" in refused(each, clone)
+    assert cluster.leader.host.dialled[member.member] == member.address
+    member.stop()
+    member.start()
+    assert is_let_in(cluster.leader, member)
+    # what was copied since the last start proves nothing, and is not dialled at once
+    clone = other_place(cluster, member, hot)
+    for each in cluster.up:
+        assert is_let_in(each, clone)
+    cluster.run(90, 100)
+    others = cluster.up
+    assert {each.host.dialled[member.member] for each in others} == {member.address}
+    cluster.mend(member)
+    cluster.run(10, 100)
+    assert all(member.member in each.replica.members.links for each in others)
+
+
+def test_c42_a_start_that_was_heard_and_fell_out_of_the_list_proves_nothing() -> None:
+    """A member that is started again and again, and not heard, in a cluster of founders."""
+    cluster = Cluster(3, starts=True)
+    cluster.elect()
+    member = next(each for each in cluster.members if each is not cluster.leader)
+    cluster.restart(member)
+    cluster.run(10, 100)
+    hello = decode_hello(split_frame(member.replica.hello()))
+    judge = cluster.leader.replica._handshake.judge
+    first, heard = hello.starts
+    assert cluster.leader.replica.members.answers[member.member].starts[-1] == heard
+    later = (first, *(DirectoryStart(number, 9) for number in range(3, 6)))
+    assert judge(msgspec.structs.replace(hello, starts=later)) == member.member
+    for other in ((first,), (first, DirectoryStart(heard.number, 99), *later[1:])):
+        with pytest.raises(WrongDirectoryError, match="it is a copy"):
+            judge(msgspec.structs.replace(hello, starts=other))
+
+
+def test_c42_the_start_that_is_written_down_decides() -> None:
+    """Two processes with copies of one directory begin with one number, and the other follower
+    has heard the clone: that one leads next, and writes nothing else over the number."""
+    cluster, member = changed()
+    leader = cluster.leader
+    (other,) = (each for each in cluster.members if each not in (leader, member))
+    member.stop()
+    copy = member.env.clone()
+    member.start()
+    clone = other_place(cluster, member, copy)
+    original, cloned = (each.replica.members.starts[-1] for each in (member, clone))
+    assert original.number == cloned.number
+    assert original < cloned
+    cluster._drop_links(member)
+    clone_hello = decode_hello(split_frame(clone.replica.hello()))
+    other.replica.members.answered(clone_hello)
+    assert "it is a copy" in refused(other, member)
+    for _ in range(30):
+        cluster.run(2, 100)
+        if written(other, member) == original:
+            break
+    assert written(other, member) == original
+    assert is_let_in(other, member), "the entry decides"
+    other.replica.members.answers[member.member] = clone_hello
+    assert other.replica.members.newest_start(member.member) == original
