@@ -74,17 +74,24 @@ def on_change_requested(raft: State, token: int, change: ConfigurationChange) ->
 
 
 def _is_seen(raft: State, base: EntryId) -> bool:
-    """C36: whether `base` names the newest committed configuration, or one that differs only in
-    what a leader writes without being asked, the starts of the members: no asker has seen them."""
+    """C36: whether `base` names the newest committed configuration, or one since which leaders
+    have written only what nobody asks for, the starts and addresses of the members.
+
+    Each one since then is compared: where the members became the same again, the request may have
+    been made already, and been taken back by another one.
+    """
     now = raft.committed_configuration
     if base == now.entry:
         return True
-    seen = [row for row in raft.configurations.rows if row.entry == base != BOOTSTRAP]
-    return bool(seen) and _without_starts(seen[0]) == _without_starts(now)
+    since = [row for row in raft.configurations.rows if row.entry >= base]
+    if base == BOOTSTRAP or not since or since[0].entry != base:
+        return False
+    members = _as_asked_for(now)
+    return all(_as_asked_for(row) == members for row in since)
 
 
-def _without_starts(configuration: Configuration) -> list[MemberRecord]:
-    return [each._replace(start=NO_START) for each in configuration.members]
+def _as_asked_for(configuration: Configuration) -> list[MemberRecord]:
+    return [each._replace(start=NO_START, address="") for each in configuration.members]
 
 
 def _join_change_in_flight(

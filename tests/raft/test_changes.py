@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from copycat.protocol.member_record import DirectoryStart
 from copycat.protocol.peer import AppendReply, LogPosition, TimeoutNow
 from copycat.raft.change_requests import PROMOTION_TIMEOUTS
 from copycat.raft.changes import (
@@ -200,6 +201,34 @@ def flagged() -> Raft:
     assert outcomes(commit(raft, B, C)) == []
     assert raft.committed_configuration.type(D) is PASSIVE
     return raft
+
+
+def test_c36_a_request_is_not_made_twice_when_the_members_became_the_same_again() -> None:
+    """The first answer was lost, and somebody else has taken the change back."""
+    raft = flagged()
+    seen = raft.committed_configuration
+    demotion = ConfigurationChange.demote(D, PASSIVE, seen.entry)
+    ask(raft, demotion)
+    assert (1, ChangeRefusal.SUPERSEDED) in outcomes(commit(raft, B, C))
+    base = raft.committed_configuration.entry
+    ask(raft, ConfigurationChange.promote(D, ACTIVE, base))
+    commit(raft, B, C)
+    assert raft.committed_configuration.members == seen.members
+    effects = ask(raft, demotion, 2)
+    assert (appended(effects), outcomes(effects)) == ([], [(2, ChangeRefusal.STALE_BASE)])
+
+
+def test_c36_what_a_leader_writes_of_itself_makes_no_request_stale() -> None:
+    """Addresses and starts: whoever asks has asked for none of it."""
+    raft = flagged()
+    base = raft.committed_configuration.entry
+    for number in (1, 2):
+        start, now = DirectoryStart(number, 7), raft.committed_configuration.entry
+        ask(raft, ConfigurationChange.move(D, f"d:{number}", start, now))
+        commit(raft, B, C)
+    assert raft.committed_configuration.entry > base
+    effects = ask(raft, ConfigurationChange.demote(D, PASSIVE, base), 2)
+    assert len(appended(effects)) == 1
 
 
 def test_c36_a_promotion_takes_a_round() -> None:
