@@ -181,7 +181,7 @@ def test_c46_the_starts_begin_anew_at_the_address_to_which_the_member_moved() ->
     cluster.run(20)
     survivor = next(each for each in cluster.up if each is not cluster.leader)
     cluster.move(survivor, "127.0.0.1:33")
-    cluster.run(60, 100)
+    cluster.run(160, 100)
     assert show(survivor).address == "127.0.0.1:33"
     for each in cluster.up:
         if each is not survivor:
