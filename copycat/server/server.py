@@ -204,8 +204,16 @@ class CopycatServer(Generic[S]):
 
     @property
     def is_running(self) -> bool:
-        """True from `bootstrap` or `join` until `shutdown` or a failure."""
-        return self._node is not None and self._node.replica is not None
+        """True from `bootstrap` or `join` until `shutdown` or a failure.
+
+        True, too, while it starts again without its log, because it became a reserve or was
+        removed.
+        """
+        return self._node is not None and (self._node.replica is not None or self._is_restarting)
+
+    @property
+    def _is_restarting(self) -> bool:
+        return self._restart_task is not None and not self._restart_task.done()
 
     @property
     def failure(self) -> BaseException | None:
@@ -403,9 +411,8 @@ class CopycatServer(Generic[S]):
             view = await become(connection, self.name, status.member, address, goal)
             await node.wait_for_configuration(view.entry)
         await asyncio.to_thread(unfinished.clear)
-        if self._restart_task is not None:  # it was made a reserve meanwhile
-            await asyncio.wait({self._restart_task})
-            node = self._node or node
+        await self._wait_for_restart()  # it was made a reserve meanwhile
+        node = self._node or node
         if is_member or goal is not MemberType.INACTIVE:
             await self._wait_for_leader(node)
 
@@ -445,8 +452,7 @@ class CopycatServer(Generic[S]):
         not much longer than the leader's next heartbeats take."""
         if self._node is not None:
             await self._node.wait_for_end()
-        if self._restart_task is not None:
-            await asyncio.wait({self._restart_task})
+        await self._wait_for_restart()
 
     async def _start(
         self, node: Node, founders: tuple[str, ...], newcomer: Newcomer | None = None
@@ -475,10 +481,7 @@ class CopycatServer(Generic[S]):
         does not run, or cannot take a snapshot now. DiskFullError: there is no room; older
         snapshots stay.
         """
-        self._check_process()
-        if self._node is None:
-            raise self._not_running()
-        snapshot = await self._node.take_snapshot()
+        snapshot = await self._running_node().take_snapshot()
         time = datetime.fromtimestamp(snapshot.time_ms / 1000, tz=UTC)
         return Snapshot(snapshot.entry.index, time)
 
@@ -489,19 +492,19 @@ class CopycatServer(Generic[S]):
         Returns when the new files have replaced the old ones. DiskFullError: there was no room,
         and nothing has changed (F13). IllegalMemberStateError: the member does not run.
         """
-        self._check_process()
-        if self._node is None:
-            raise self._not_running()
-        report = await self._node.compact(choice(Compaction, compaction, "compaction"))
+        report = await self._running_node().compact(choice(Compaction, compaction, "compaction"))
         if report.failure is not None:
             raise report.failure
         return report
 
-    def _not_running(self) -> IllegalMemberStateError:
-        return IllegalMemberStateError(
-            f"{self.name} does not run",
-            hint="bootstrap() starts it; `failure` says why it stopped",
-        )
+    def _running_node(self) -> Node:
+        self._check_process()
+        if self._node is None:
+            raise IllegalMemberStateError(
+                f"{self.name} does not run",
+                hint="bootstrap() starts it; `failure` says why it stopped",
+            )
+        return self._node
 
     @_in_member_loop
     async def shutdown(self) -> None:
@@ -525,17 +528,12 @@ class CopycatServer(Generic[S]):
 
     @_in_member_loop
     async def _request(self, message: ClusterRequest) -> ClusterView:
-        self._check_process()
         while True:
-            if self._restart_task is not None:  # it deletes its log, and continues as what it is
-                await asyncio.wait({self._restart_task})
-            node = self._node
-            if node is None:
-                raise self._not_running()
+            await self._wait_for_restart()
             try:
-                return await node.request(message)
+                return await self._running_node().request(message)
             except IllegalMemberStateError:
-                if self._restart_task is None or self._restart_task.done():
+                if not self._is_restarting:
                     raise
 
     @_in_member_loop
@@ -614,6 +612,11 @@ class CopycatServer(Generic[S]):
         if self._close_task is None and self._node is not None:
             restarting = self._restart(self._node)
             self._restart_task = asyncio.get_running_loop().create_task(restarting)
+
+    async def _wait_for_restart(self) -> None:
+        """Wait while the member deletes its log, and continues as what it is."""
+        if self._restart_task is not None:
+            await asyncio.wait({self._restart_task})
 
     async def _restart(self, node: Node) -> None:
         async with self._opening:

@@ -26,6 +26,8 @@ from copycat import (
 from copycat.cli.cluster.app import ClusterOptions, run_with
 from copycat.client.cluster_connection import ClusterConnection
 from copycat.client.membership import Membership
+from copycat.config import ServerOptions
+from copycat.server.node import Node
 from copycat.types import MemberId
 from tests.server.cluster import Book, free_address, run, server
 
@@ -271,6 +273,30 @@ def test_c33_who_is_removed_while_only_its_own_link_is_open_is_told(tmp_path: Pa
         await cluster.until(lambda: b.state is ServerState.INACTIVE)
         assert b.is_running
         assert list(a.cluster.members) == [str(a.address)]
+
+    growing(tmp_path, test)
+
+
+def test_a_member_runs_while_it_starts_again_without_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(cluster: Growing) -> None:
+        a = await cluster.bootstrap()
+        b = await cluster.join("b", type="passive")
+        was_running: list[bool] = []
+        listen = Node.listen
+
+        async def watched(node: Node) -> ServerOptions:
+            was_running.append(b.is_running)
+            return await listen(node)
+
+        monkeypatch.setattr(Node, "listen", watched)
+        await a.cluster.members[str(b.address)].remove()
+        await cluster.until(lambda: bool(was_running) and b.state is ServerState.INACTIVE)
+        assert was_running == [True]
+        assert b.is_running
+        await b.shutdown()
+        assert not b.is_running
 
     growing(tmp_path, test)
 
