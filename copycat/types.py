@@ -10,6 +10,7 @@ import enum
 from typing import Literal, NamedTuple, NewType, TypeAlias
 
 __all__ = [
+    "INDEX_END",
     "NO_ENTRY",
     "NO_LIMITS",
     "ChangeKind",
@@ -59,6 +60,9 @@ class EntryId(NamedTuple):
 NO_ENTRY = EntryId(0, 0)
 """What precedes the first entry of a log."""
 
+INDEX_END = 1 << 63
+"""Above every index."""
+
 
 class Span(NamedTuple):
     """The entries [first, end) of one batch; all of one term. Empty when `first == end`."""
@@ -104,7 +108,7 @@ class EntryKind(enum.IntEnum):
     INCARNATION = 8
     """Commits the incarnation of a member's directory (C16)."""
     CONFIGURATION = 9
-    """Reserved: membership travels alone in its batch (C4). Nothing writes it yet."""
+    """Who the members are; alone in its batch (C4)."""
     DATA = 10
     """An entry of a bare Log: its payload is the user's bytes, without an envelope."""
     MARK = 14
@@ -238,6 +242,11 @@ class MemberType(enum.StrEnum):
     RESERVE = "reserve"
     PASSIVE = "passive"
     ACTIVE = "active"
+
+    @property
+    def is_stateful(self) -> bool:
+        """Whether a member of this type has a log and a state."""
+        return self is MemberType.ACTIVE or self is MemberType.PASSIVE
 
 
 MemberTypeLike: TypeAlias = MemberType | Literal["reserve", "passive", "active"]

@@ -15,8 +15,6 @@ __all__ = ["NO_START", "ConfigurationRecord", "DirectoryStart", "MemberRecord", 
 ID_DIGITS = 8
 """So much of an id is shown beside an address that two members have."""
 
-_STATEFUL: Final = frozenset({MemberType.ACTIVE, MemberType.PASSIVE})
-
 
 class DirectoryStart(NamedTuple):
     """One start of a member with its directory (C42)."""
@@ -50,7 +48,7 @@ class MemberRecord(NamedTuple):
     @property
     def is_stateful(self) -> bool:
         """Whether the member has a log and a state: it is ACTIVE or PASSIVE."""
-        return self.type in _STATEFUL
+        return self.type.is_stateful
 
 
 class ConfigurationRecord(NamedTuple):

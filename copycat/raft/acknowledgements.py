@@ -12,12 +12,9 @@ from copycat.raft.configuration import Configuration
 from copycat.raft.leader_state import LeaderState
 from copycat.raft.progress import Progress
 from copycat.raft.term_index import TermIndex
-from copycat.types import EntryId, MemberId
+from copycat.types import INDEX_END, EntryId, MemberId
 
 __all__ = ["Acknowledged", "Acknowledgements", "acknowledged_by"]
-
-_NEVER = 1 << 63
-"""Above every index."""
 
 MEMORIES_MAX = 8
 """So many earlier acknowledgements of one peer are remembered beside its last one."""
@@ -86,7 +83,7 @@ class Acknowledgements:
         have what it acknowledged before, and that is no fault of its disk (C30, C33)."""
         for peer in list(self.by_peer):
             record = committed.record(peer)
-            since = record.since if record is not None and record.is_stateful else _NEVER
+            since = record.since if record is not None and record.is_stateful else INDEX_END
             if since == 0:
                 continue
             later = tuple(each for each in self.by_peer[peer] if each.entry.index >= since)

@@ -15,10 +15,10 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from copycat.errors import require
-from copycat.protocol.member_record import MemberRecord
+from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
 from copycat.types import NO_ENTRY, EntryId, MemberId, MemberType
 
-__all__ = ["BOOTSTRAP", "Configuration", "MemberRecord"]
+__all__ = ["BOOTSTRAP", "Configuration", "MemberRecord", "name_of"]
 
 BOOTSTRAP = NO_ENTRY
 """The name of the founders' configuration, which no entry holds."""
@@ -140,3 +140,8 @@ class Configuration(NamedTuple):
         """
         descending = sorted([match_of.get(voter, 0) for voter in self.voters], reverse=True)
         return descending[len(descending) // 2]
+
+
+def name_of(configuration: Configuration | ConfigurationRecord) -> EntryId:
+    """The name of `configuration`: a key to sort by, and to find the newest."""
+    return configuration.entry

@@ -16,13 +16,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from copycat.errors import require
-from copycat.raft.configuration import BOOTSTRAP, Configuration
-from copycat.types import NO_ENTRY, EntryId
+from copycat.raft.configuration import BOOTSTRAP, Configuration, name_of
+from copycat.types import INDEX_END, NO_ENTRY, EntryId
 
 __all__ = ["ConfigurationTable"]
-
-_NEVER = 1 << 63
-"""Above every index."""
 
 _UNKNOWN = Configuration(NO_ENTRY, (), ())
 """The base of a member that was no founder: nobody is a member, and nothing is a majority."""
@@ -48,7 +45,7 @@ class ConfigurationTable:
         self.rows = [first if is_founders else _UNKNOWN]
         """The base, and each configuration entry of the log above it."""
         given = [each for each in (announced, None if is_founders else first) if each is not None]
-        self.announced = max(given, key=_name_of, default=None)
+        self.announced = max(given, key=name_of, default=None)
         """A newer one that the log does not hold; None when there is none."""
         for row in rows:
             if row.entry != BOOTSTRAP:
@@ -84,7 +81,7 @@ class ConfigurationTable:
         for row in self.rows[1:]:
             if row.entry.index > commit_index:
                 return row.entry.index
-        return _NEVER
+        return INDEX_END
 
     def append(self, row: Configuration) -> None:
         """The log has one more configuration entry."""
@@ -125,7 +122,3 @@ class ConfigurationTable:
             return False
         self.announced = None
         return True
-
-
-def _name_of(configuration: Configuration) -> EntryId:
-    return configuration.entry

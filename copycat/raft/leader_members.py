@@ -65,7 +65,7 @@ def _follow_member(
     """rows: the configurations that are not committed, oldest first."""
     progress = leader_state.progress[peer]
     committed = raft.committed_configuration
-    is_stateful = any(_is_stateful(each, peer) for each in (committed, *rows))
+    is_stateful = any(each.type(peer).is_stateful for each in (committed, *rows))
     scope, hold_index = _scope_of(committed, rows, peer)
     if progress.last_request and _has_new_log(progress, scope, is_stateful=is_stateful):
         progress = leader_state.replicator.begin_anew(raft, peer, raft.now_ms)
@@ -82,11 +82,6 @@ def _has_new_log(progress: Progress, scope: Scope, *, is_stateful: bool) -> bool
         begins = progress.scope >= Scope.HEARTBEATS > scope and not progress.match_index
         return not is_stateful or begins
     return is_stateful and scope < Scope.HEARTBEATS
-
-
-def _is_stateful(configuration: Configuration, peer: MemberId) -> bool:
-    record = configuration.record(peer)
-    return record is not None and record.is_stateful
 
 
 def _scope_of(
@@ -169,8 +164,7 @@ def answer_stranger(raft: State, leader_state: LeaderState, peer: MemberId) -> N
     """
     committed = raft.committed_configuration
     if committed.entry != BOOTSTRAP and raft.commit_index >= leader_state.noop_index:
-        record = ConfigurationRecord(committed.entry, 0, committed.members)
-        raft.send(peer, ConfigurationNotice(raft.current_term, raft.member, record))
+        _send_configuration(raft, peer)
 
 
 def answer_strangers(raft: State, leader_state: LeaderState) -> None:
@@ -185,6 +179,10 @@ def answer_strangers(raft: State, leader_state: LeaderState) -> None:
 
 def _send_notice(raft: State, peer: MemberId, progress: Progress) -> None:
     progress.notice_at_ms = raft.now_ms + raft.options.heartbeat_interval_ms
+    _send_configuration(raft, peer)
+
+
+def _send_configuration(raft: State, peer: MemberId) -> None:
     committed = raft.committed_configuration
     record = ConfigurationRecord(committed.entry, 0, committed.members)
     raft.send(peer, ConfigurationNotice(raft.current_term, raft.member, record))

@@ -35,8 +35,6 @@ __all__ = [
     "on_truncated",
 ]
 
-_STATEFUL = frozenset({MemberType.ACTIVE, MemberType.PASSIVE})
-
 
 # ---- with the log -------------------------------------------------------------------------------
 
@@ -189,7 +187,7 @@ def on_notice(raft: State, message: ConfigurationNotice) -> None:
     raft.configurations.announce(configuration)
     raft.configurations.forget_announced(raft.last)
     is_newest_order = configuration.entry >= raft.orders.configuration
-    takes_log = configuration.type(raft.member) not in _STATEFUL
+    takes_log = not configuration.type(raft.member).is_stateful
     _know(raft, configuration)
     _take_up_log(raft)
     _follow(raft)

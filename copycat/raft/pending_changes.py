@@ -7,16 +7,13 @@ from typing import NamedTuple
 from copycat.raft.changes import ConfigurationChange
 from copycat.raft.configuration import Configuration
 from copycat.raft.effects import ChangeFinished
-from copycat.types import ChangeRefusal, EntryId, MemberId
+from copycat.types import INDEX_END, ChangeRefusal, EntryId, MemberId
 
 __all__ = ["WAITING_MAX", "PendingChange", "PendingChanges", "Promotion"]
 
 WAITING_MAX = 64
 """So many requests wait for one promotion, or for the entry that is not committed. With one more,
 the one that waits longest is refused: most likely who asked has asked again since."""
-
-INDEX_END = 1 << 63
-"""Above every index."""
 
 
 class PendingChange(NamedTuple):

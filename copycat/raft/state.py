@@ -12,7 +12,7 @@ from copycat.config import RaftOptions
 from copycat.errors import require, unreachable
 from copycat.protocol.peer import LogRegressed, PeerMessage
 from copycat.raft.acknowledgements import Acknowledgements
-from copycat.raft.configuration import Configuration
+from copycat.raft.configuration import Configuration, name_of
 from copycat.raft.configuration_table import ConfigurationTable
 from copycat.raft.effects import (
     Effect,
@@ -44,10 +44,6 @@ def orders_for(configuration: Configuration, member: MemberId) -> StandingOrders
     if record is None:
         return StandingOrders(configuration.entry, MemberType.INACTIVE, 0)
     return StandingOrders(configuration.entry, record.type, record.since)
-
-
-def _name_of(configuration: Configuration) -> EntryId:
-    return configuration.entry
 
 
 class PreVoteRound:
@@ -235,7 +231,7 @@ class State:
         self.next_configuration_index = self.configurations.next_index(self.commit_index)
         """Index of the first configuration entry that is not known to be committed; above every
         index when there is none."""
-        self.known_configuration = max((committed, stored or committed), key=_name_of)
+        self.known_configuration = max((committed, stored or committed), key=name_of)
         """The newest that is known to be committed, by the log or by a leader's word, be it to an
         earlier process. Invariant: its name never falls."""
         self.orders = orders_for(self.known_configuration, self.member)
@@ -376,7 +372,7 @@ class State:
     @property
     def is_stateful(self) -> bool:
         """Whether this member is ACTIVE or PASSIVE, as far as it heard."""
-        return self.own_record.member_type in {MemberType.ACTIVE, MemberType.PASSIVE}
+        return self.own_record.member_type.is_stateful
 
     @property
     def is_joining(self) -> bool:

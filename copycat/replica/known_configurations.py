@@ -14,7 +14,7 @@ from typing import NamedTuple
 from copycat.errors import CorruptLogError, DiskError, ProtocolError
 from copycat.protocol.codec_configuration import decode_configuration
 from copycat.protocol.member_record import ConfigurationRecord
-from copycat.raft.configuration import BOOTSTRAP, Configuration
+from copycat.raft.configuration import BOOTSTRAP, Configuration, name_of
 from copycat.replica.options import MemberStores, ReplicaOptions
 from copycat.storage.interface import Batch, ReplicaLog
 from copycat.types import EntryId, EntryKind
@@ -93,7 +93,7 @@ def known_configurations(
     if not (stores.lost or stores.lost_entries):
         records = records[:1]  # what the log does not hold was never acknowledged, or cut off
     stored = records[-1] if records else None
-    newest = max([*rows, *records], key=_name_of, default=None)
+    newest = max([*rows, *records], key=name_of, default=None)
     _check_cluster(options, stores, newest)
     if options.members:
         first = Configuration.bootstrap(options.members_by_id)
@@ -131,11 +131,7 @@ def _committed(
     records: tuple[ConfigurationRecord, ...],
 ) -> Configuration:
     known = [configuration_of(each) for each in (*in_force, *records[:1])]
-    return max([first, *known], key=_name_of)
-
-
-def _name_of(record: ConfigurationRecord | Configuration) -> EntryId:
-    return record.entry
+    return max([first, *known], key=name_of)
 
 
 def _in_force(stores: MemberStores, covered: int) -> Iterator[ConfigurationRecord]:

@@ -38,8 +38,6 @@ from copycat.types import NO_ENTRY, MemberId, MemberType, Run, ServerState
 
 __all__ = ["Cluster"]
 
-STATEFUL = frozenset({MemberType.ACTIVE, MemberType.PASSIVE})
-MEMBERS = STATEFUL | {MemberType.RESERVE}
 
 DIGEST_EVERY = 8
 """State digests are compared where a slice ends at a multiple of this index."""
@@ -409,6 +407,7 @@ class Cluster:
     def members(self, *, is_stateful: bool = False) -> list[SimHost]:
         """The hosts of all members of the newest committed configuration; is_stateful: of those
         that have a log."""
-        kinds = STATEFUL if is_stateful else MEMBERS
-        membership = self.raft.membership
-        return [host for host in self.hosts if membership.type_of(host.number) in kinds]
+        types = [(host, self.raft.membership.type_of(host.number)) for host in self.hosts]
+        if is_stateful:
+            return [host for host, type in types if type.is_stateful]
+        return [host for host, type in types if type is not MemberType.INACTIVE]
