@@ -15,6 +15,7 @@ A transcript is blocks, a blank line between them: commands (a line each, or `;`
     drop 1->2 / heal    nothing new passes this link / all links pass again
     down 1->2           this link refuses: the sender is told `Unreachable`
     isolate 3           both directions, to everybody
+    apart 2 3 4         no two of these reach each other: both directions, nobody notices
     slow 2 / sync 2 [n] `stabilize` leaves its disk alone / its oldest n syncs end (all)
     save 2 [n]          its oldest n saves of the hard state end (all)
     full 1 / room 1     its disk has no room for an entry / has room again (F12)
@@ -51,6 +52,7 @@ law ends the transcript with its name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import permutations
 from pathlib import Path
 
 from copycat.config import RaftOptions
@@ -261,6 +263,9 @@ class _Runner:
     def do_isolate(self, number: str) -> None:
         for other in self.cluster.nodes:
             self.cluster.blocked |= {(int(number), other), (other, int(number))}
+
+    def do_apart(self, *numbers: str) -> None:
+        self.cluster.blocked |= set(permutations(map(int, numbers), 2))
 
     def do_slow(self, number: str) -> None:
         self.slow.add(int(number))

@@ -13,6 +13,8 @@ __all__ = ["BannedWord", "banned_words", "names_in", "prose_in", "uses"]
 
 _ROW = re.compile(r"^\| (`[^|]+`) \| ([^|]+) \| (everywhere|names|whole names) \|$", re.MULTILINE)
 _PROGRAM = re.compile(r"```.*?```", re.DOTALL)
+_TRANSCRIPT = re.compile(r"`tests/scripts/\w+\.txt`")
+"""Its name is that of the rule's test, which is given with the rule."""
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _CODE_OF_C = re.compile(
     r"//(?P<line>[^\n]*)|/\*(?P<block>.*?)\*/|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'"
@@ -63,9 +65,11 @@ def names_in(name: str, text: str) -> list[Text]:
 
 
 def prose_in(name: str, text: str) -> list[Text]:
-    """Comments and docstrings of a source file; of a document, everything but its programs."""
+    """Comments and docstrings of a source file; of a document, everything but its programs
+    and the names of transcripts."""
     if name.endswith(".md"):
         plain = _PROGRAM.sub(lambda match: "\n" * match[0].count("\n"), text)
+        plain = _TRANSCRIPT.sub("", plain)
         return [Text(number, line) for number, line in enumerate(plain.splitlines(), 1)]
     if name.endswith((".py", ".pyi")):
         return list(_prose_of_python(text))
