@@ -50,11 +50,12 @@ DRIVER_OBJECTS := $(CPP_SOURCES:csrc/%.cpp=%.o) driver.o
 FUZZ_ENV := ASAN_OPTIONS=quarantine_size_mb=4:abort_on_error=1 \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 
-.PHONY: help runtime build demo quick test check fix pythons sim san fuzz tsan bench sweep golden ci clean
+.PHONY: help runtime build demo quick test check fix pythons sim chaos chaos-short san fuzz tsan \
+	bench sweep golden ci clean
 
 help: ## list the commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) \
-	| awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) \
+	| awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 # --- building ---------------------------------------------------------------------------------
 
@@ -137,6 +138,14 @@ pythons: ## the quick tests on each newer Python that is installed here
 
 sim: build ## SEEDS=n searches n fresh seeds on all cores; SEED=n replays one
 	$(PYTHON) -m copycat.sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
+CHAOS = $(PYTHON) -m tests.chaos $(if $(SEED),--seed $(SEED))
+
+chaos: build ## five processes, 200 faults, 100,000 operations, checked: about 20 minutes
+	$(CHAOS) --faults 200 --operations 100000
+
+chaos-short: build ## the same with 15 faults and 5,000 operations; SEED=n draws the faults
+	$(CHAOS) --faults 15 --operations 5000 --pause 3
 
 bench: build ## benchmarks, beside their peers, to bench/results/; K=word selects
 	$(PYTHON) -m pip install -q "lmdb>=1.6" "matplotlib>=3.9" "pysyncobj>=0.3.14" \
