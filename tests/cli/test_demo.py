@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from copycat import CopycatClient
 from copycat.cli.demo.app import DemoOptions, run_demo
+from copycat.cli.demo.drive import Drive
 from copycat.cli.demo.lines import check_lines
 from copycat.errors import EntryTooLargeError
 from copycat.member.verify import verify
@@ -116,6 +118,18 @@ def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]
             yield process, pids
         finally:
             process.kill()
+
+
+def test_the_first_answer_after_a_moment_is_known_at_once() -> None:
+    """Also while most lines have no answer yet, and so no time."""
+    client = CopycatClient("127.0.0.1:1")
+    drive = Drive(client, [b"line"] * 1000, 64, on_count=lambda _: None)
+    for number in range(10):
+        drive.acknowledged_at[number] = 5.0 + number
+    drive.acknowledged = 10
+    assert drive.first_acknowledged_after(7.5) == 8.0
+    assert drive.first_acknowledged_after(14.0) == 14.0
+    assert drive.first_acknowledged_after(14.5) is None
 
 
 def have_ended(pids: list[int]) -> bool:

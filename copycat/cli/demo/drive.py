@@ -115,5 +115,7 @@ class Drive:
 
     def first_acknowledged_after(self, moment: float) -> float | None:
         """When the first answer at or after `moment` came; None if there was none."""
-        position = bisect_left(self.acknowledged_at, moment)
-        return self.acknowledged_at[position] if position < self.acknowledged else None
+        # Answers come in the order of the lines, so only this prefix has times, and is sorted.
+        answered = self.acknowledged
+        position = bisect_left(self.acknowledged_at, moment, 0, answered)
+        return self.acknowledged_at[position] if position < answered else None
