@@ -257,15 +257,19 @@ def _lines(survivor: Survivor) -> Iterator[str]:
         )
     yield f"{'sessions':<16}{len(survivor.sessions):,} open"
     for one in survivor.sessions[:_SESSIONS_SHOWN]:
-        yield f"{'':<16}{one.session:,}: commands up to {one.sequence:,}, client {one.client_id!r}"
+        yield (
+            f"{'':<16}session {one.session}: commands up to number {one.sequence:,}, client"
+            f" {one.client_id!r}"
+        )
     if len(survivor.sessions) > _SESSIONS_SHOWN:
         yield f"{'':<16}… ({len(survivor.sessions) - _SESSIONS_SHOWN:,} more; --json shows all)"
     incarnation = _hex(survivor.cluster_incarnation)
     yield f"{'incarnation':<16}{incarnation or 'none: the members were never changed'}"
     if (origin := survivor.origin) is not None:
+        parent = _hex(origin.parent_incarnation) or "a cluster without an incarnation"
         yield (
             f"{'':<16}made by recover --new-cluster from entry {origin.last.index:,} of term"
-            f" {origin.last.term} of {_hex(origin.parent_incarnation) or 'one without'}"
+            f" {origin.last.term} of {parent}"
         )
     if survivor.report is not None:
         advice = Advice(survivor.report)

@@ -482,7 +482,7 @@ def test_without_a_majority_that_answers_status_says_so(
     cluster = three()
     cluster.down |= {"b:1", "c:1"}
     assert run(cluster, "status") == 0
-    assert "1 reachable, too few answer this command" in capsys.readouterr().out
+    assert "1 reachable, too few voters answer this command" in capsys.readouterr().out
     cluster.leader = ""
     assert run(cluster, "status") == 3
     assert "1 reachable, no majority: writes are paused" in capsys.readouterr().out

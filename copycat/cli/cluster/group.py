@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cluster"]
 
-_ADDRESSES = click.argument("addresses", nargs=-1, metavar="ADDRESS...")
+_ADDRESSES = click.argument("addresses", nargs=-1, metavar="[ADDRESS]...")
 _SOME = click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS...")
 _TYPES = click.Choice(["reserve", "passive", "active"])
 
@@ -25,8 +25,9 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
             "members",
             multiple=True,
             metavar="HOST:PORT",
-            help="A member to ask, for each one; any will do. Else those of the environment"
-            " variable COPYCAT_MEMBERS, separated by commas, and else every ADDRESS.",
+            help="The address of a member to ask; give the option once per member. Any member"
+            " will do. By default: the addresses in the environment variable COPYCAT_MEMBERS,"
+            " separated by commas; without it, every ADDRESS.",
         ),
         click.option(
             "--cluster-name", default="", help="Refuse to talk to a cluster of another name."
@@ -59,8 +60,8 @@ def cluster() -> None:
     """Show the members of a running cluster, and change them.
 
     Any member can be asked: it passes the request on to the leader. What a command waits for is
-    printed to stderr. Where an ADDRESS is that of two members, give the id of one, or the
-    beginning of the id: `status` shows it.
+    printed to stderr. If two members have the same ADDRESS, give the id of one of them instead,
+    or the first four digits of it or more: `status` shows the ids then.
     """
 
 
@@ -68,10 +69,10 @@ def cluster() -> None:
 @_ADDRESSES
 @_common
 def status(**options: Any) -> None:
-    """Show the members of the cluster that ADDRESS is in: each ADDRESS is asked before the other
-    members, until one answers.
+    """Show the members of the cluster that ADDRESS is in.
 
-    Exit code 3 when the cluster has no leader.
+    Each ADDRESS is asked in turn until one answers; without ADDRESS, the members of --member or
+    COPYCAT_MEMBERS are asked. Exit code 3 when the cluster has no leader.
     """
     _run("status", options)
 
@@ -81,11 +82,10 @@ def status(**options: Any) -> None:
 @_type("What each is to become.  [default: active]")
 @_common
 def add(**options: Any) -> None:
-    """Add the servers at each ADDRESS to the cluster, one after the other.
+    """Add the server at each ADDRESS to the cluster, one after the other.
 
-    Each is a server that knows the cluster and waits: `copycat serve ADDRESS --join MEMBER --type
-    inactive`. Without `--type inactive` a server that joins asks for itself. Give at least one
-    --member.
+    Each server was started with `copycat serve ADDRESS --join MEMBER --type inactive`, and waits
+    to be added. Without `--type inactive`, a server asks the cluster by itself to be added.
     """
     _run("add", options)
 
@@ -131,7 +131,10 @@ def remove(**options: Any) -> None:
 @click.argument("addresses", nargs=-1, metavar="[ADDRESS]")
 @_common
 def transfer(**options: Any) -> None:
-    """Hand leadership over to the member at ADDRESS, or to the one with the longest log."""
+    """Make the member at ADDRESS the leader; without ADDRESS, the one with the longest log.
+
+    The cluster waits for no election timeout, so that clients wait for a moment only.
+    """
     _run("transfer", options)
 
 

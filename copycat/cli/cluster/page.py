@@ -188,7 +188,7 @@ def _quorum(view: ClusterView, lines: Sequence[MemberLine]) -> _Quorum:
 def _summary(view: ClusterView, lines: Sequence[MemberLine]) -> str:
     quorum = _quorum(view, lines)
     if quorum.reachable < quorum.size and view.leader:
-        bears = "too few answer this command to say what more it bears"
+        bears = "too few voters answer this command to say how many more losses it bears"
     elif quorum.reachable < quorum.size:
         bears = "no majority: writes are paused"
     elif quorum.losses == 0:
