@@ -14,7 +14,7 @@ GUIDE = ROOT / "docs" / "guide"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["cluster.md", "replace-a-member.md"])
+@pytest.mark.parametrize("page", ["cluster.md", "replace-a-member.md", "quorum-lost.md"])
 def test_a_tutorial_prints_what_it_says(page: str, tmp_path: Path) -> None:
     text = (GUIDE / page).read_text(encoding="utf-8")
     (tmp_path / "shop.py").write_text(program((GUIDE / "cluster.md").read_text(encoding="utf-8")))

@@ -2,8 +2,8 @@
 
 A line that begins with `$ ` is a command, and what follows, up to the next one, is its output.
 The ports of a document are replaced by free ones with as many digits. What may differ from one
-run to the next is left out on both sides: terms and indexes, who of the voters leads, and for what
-a command waits.
+run to the next is left out on both sides: terms and indexes, who of the voters leads, for what
+a command waits, and random numbers. `…` stands for lines that the document leaves out.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,11 +30,15 @@ LIMIT_S = 120.0
 _BLOCK = re.compile(r"^```\n(\$ .*?)^```$", re.MULTILINE | re.DOTALL)
 _PROGRAM = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PORT = re.compile(r"(?<=127\.0\.0\.1:)(\d{4})\b")
-_KILL = re.compile(r"kill -KILL \$\(cat (\w+)/lock\)")
+_KILL = re.compile(r"kill (-KILL )?\$\(cat ([\w-]+)/lock\)")
 _NUMBER = re.compile(r"(?<![\w.:])(?:[\d,]+(?:\.\d+ s)?|–)(?![\w.:])")
 _ROLE = re.compile(r"\b(?:leader|follower)\b")
 _ROW = re.compile(r"127\.0\.0\.1:\d+ .*  ")
-_NAME = re.compile(r"\b(term|configuration) \d+")
+_NAME = re.compile(r"\b(term|configuration|entry|last entry +|entries \d+ to|up to) ?\d+\b")
+_RANDOM = re.compile(r"\b[0-9a-f]{32}\b")
+_UNKNOWN = "may have been committed, or not"
+"""Entries above the last one that a directory knows to be committed: there may be none."""
+_OMITTED = "…"
 _LEADER = re.compile(r"leader 127\.0\.0\.1:\d+| \(leader\)")
 
 
@@ -64,8 +69,8 @@ def program(text: str) -> str:
 
 
 def comparable(lines: list[str]) -> list[str]:
-    """Without what may differ; a line that says what is waited for may come or not."""
-    left = [line for line in lines if not line.startswith("waiting")]
+    """Without what may differ, and without the lines that may be there or not."""
+    left = [line for line in lines if not line.startswith("waiting") and _UNKNOWN not in line]
     without_leader = [_LEADER.sub("", line) for line in left]
     return [" ".join(_masked(line).split()) for line in without_leader]
 
@@ -73,7 +78,18 @@ def comparable(lines: list[str]) -> list[str]:
 def _masked(line: str) -> str:
     if _ROW.match(line):
         line = _NUMBER.sub("N", _ROLE.sub("voter", line))
-    return _NAME.sub(r"\1 N", line)
+    return _NAME.sub(r"\1 N", _RANDOM.sub("ID", line))
+
+
+def is_as_printed(expected: list[str], printed: list[str]) -> bool:
+    """Whether the lines are those of the document, of which one may stand for any lines."""
+    if _OMITTED not in expected:
+        return printed == expected
+    at = expected.index(_OMITTED)
+    before, after = expected[:at], expected[at + 1 :]
+    if len(printed) < len(before) + len(after):
+        return False
+    return printed[:at] == before and printed[len(printed) - len(after) :] == after
 
 
 def free_ports(named: list[str]) -> dict[str, str]:
@@ -109,24 +125,27 @@ class Shell:
         """Type one command. AssertionError when it prints something else."""
         words = shlex.split(self._renamed(step.command, self._ports))
         if kill := _KILL.fullmatch(step.command):
-            self._kill(kill[1])
+            self._kill(kill[2], signal.SIGKILL if kill[1] else signal.SIGTERM)
+        elif words[:2] == ["rm", "-r"]:
+            for name in words[2:]:
+                shutil.rmtree(self._at / name)
         elif words[0] == "export":
             name, _, value = words[1].partition("=")
             self._environment[name] = value
         elif words[:2] == ["copycat", "serve"]:
             self._serve(words)
         else:
-            assert words[:2] == ["copycat", "cluster"], step.command
+            assert words[:2] in (["copycat", "cluster"], ["copycat", "recover"]), step.command
             self._ask(step, words)
 
     @staticmethod
     def _renamed(text: str, ports: dict[str, str]) -> str:
         return _PORT.sub(lambda match: ports.get(match[1], match[1]), text)
 
-    def _kill(self, directory: str) -> None:
+    def _kill(self, directory: str, number: signal.Signals) -> None:
         server = self._servers.pop(directory)
         assert server.pid == int((self._at / directory / "lock").read_text())
-        server.send_signal(signal.SIGKILL)
+        server.send_signal(number)
         server.wait()
 
     def _serve(self, words: list[str]) -> None:
@@ -162,10 +181,10 @@ class Shell:
                 check=False,
             )
             printed = self._renamed(done.stderr + done.stdout, self._names).splitlines()
-            if comparable(printed) == expected or time.monotonic() >= deadline:
+            if is_as_printed(expected, comparable(printed)) or time.monotonic() >= deadline:
                 break
             time.sleep(0.2)
-        assert comparable(printed) == expected, "\n".join([step.command, *printed])
+        assert is_as_printed(expected, comparable(printed)), "\n".join([step.command, *printed])
         waiting = [line for line in step.output if line.startswith("waiting")]
         assert waiting[:1] == [line for line in printed if line.startswith("waiting")][:1]
 
