@@ -39,8 +39,10 @@ log = logging.getLogger("copycat.server")
 
 
 class Cluster:
-    """Leader, term and members; each property is what the member knows at the moment of the
-    call.
+    """A cluster as one server knows it: leader, term, members, and their changes.
+
+    Applications get it as `CopycatServer.cluster`. Each property says what the server knows at
+    the moment of the call.
 
     status: of the server. hand_over: transfers its leadership. request: asks the cluster through
     the server's own replica.
@@ -73,7 +75,7 @@ class Cluster:
 
     @property
     def leader(self) -> Member | None:
-        """The leader of the current term, as far as this member knows."""
+        """The leader of the current term; None when this server knows none."""
         status = self._status()
         if not status.leader:
             return None
@@ -84,12 +86,12 @@ class Cluster:
 
     @property
     def term(self) -> int:
-        """The current term."""
+        """The newest term that this server knows; 0 before the first election."""
         return self._status().term
 
     @property
     def member(self) -> Member:
-        """This server itself; INACTIVE when it is no member."""
+        """This server as a member of the cluster; its type is INACTIVE when it is none."""
         status = self._status()
         record = status.configuration.record(status.member)
         if record is None:
@@ -98,9 +100,9 @@ class Cluster:
 
     @property
     def members(self) -> Mapping[str, Member]:
-        """All members by address, in the order of the addresses: those of the newest committed
-        configuration that this server knows. Where two have one address, the beginning of the id
-        follows in the key, as in `copycat cluster status`."""
+        """All members by address ("host:port"), sorted by it, as in the newest committed
+        configuration that this server knows. If two members have the same address, the beginning
+        of the id follows it in the key, as in `copycat cluster status`."""
         status = self._status()
         entry, members = status.configuration.entry, status.configuration.members
         addresses = [one.address for one in members]
@@ -130,8 +132,8 @@ class Cluster:
     async def transfer_leadership(self, to: Member | str | None = None) -> None:
         """Transfer leadership to the member `to`, or to the follower with the longest log.
 
-        to: a member, its address or the beginning of its id. Any member may ask, and passes it on
-        to the leader. Returns when this member knows that the other one leads.
+        to: a member, its address, or its id in hexadecimal or four digits or more of the
+        beginning. Can be called on any server. Returns when this server knows that `to` leads.
         UnknownMemberError: `to` is not in the cluster. IllegalMemberStateError: `to` has no vote.
         OperationTimeout: `to` did not become leader in time; the error says who leads.
         NotLeaderError: a third member won the election. NoLeaderError: no leader is known.
@@ -173,18 +175,26 @@ class Cluster:
     # --- events -------------------------------------------------------------------------------
 
     def on_join(self, callback: Callable[[Member], object]) -> Listener:
-        """Call `callback` with each member that was added, when that is committed, on every
-        member, in the application's loop. An `async def` becomes a task of that loop."""
+        """Call `callback` with each member that was added, when that is committed.
+
+        It is called on every server of the cluster, in the application's loop. An `async def`
+        becomes a task of that loop.
+        """
         check_callback("on_join", callback, "a Member", awaited=True)
         return self.events.joins.add(callback)
 
     def on_leave(self, callback: Callable[[Member], object]) -> Listener:
-        """The same with each member that was removed; its type is INACTIVE."""
+        """Call `callback` with each member that was removed, when that is committed; the type of
+        that `Member` is INACTIVE.
+
+        It is called on every server of the cluster, in the application's loop. An `async def`
+        becomes a task of that loop.
+        """
         check_callback("on_leave", callback, "a Member", awaited=True)
         return self.events.leaves.add(callback)
 
     def on_leader_election(self, callback: Callable[[Member], object]) -> Listener:
-        """Call `callback` with each leader that this member hears of, in the application's loop.
+        """Call `callback` with each leader that this server hears of, in the application's loop.
         An `async def` becomes a task of that loop."""
         check_callback("on_leader_election", callback, "a Member", awaited=True)
         return self.events.elections.add(callback)

@@ -27,12 +27,15 @@ class ChangeMember(Protocol):
 
 
 class Member:
-    """One member of the configuration, as this server knew it when it made this object.
+    """One member of a cluster, as this server knew it when it made this object.
 
-    `promote`, `demote` and `remove` name that configuration: when the members were changed
-    meanwhile they raise StaleConfigurationError, with the members of now. All other errors of
-    theirs are ChangeRefusedErrors, which say why the cluster did not make the change, and
-    NoLeaderErrors.
+    Take members from `Cluster.members`; a member object does not change.
+
+    `promote`, `demote` and `remove` can be called on any server. They raise:
+    StaleConfigurationError: the members were changed since this object was made; its `members`
+    has the newest list. ChangeRefusedError: the cluster did not make the change; its type says
+    why. IllegalMemberStateError: the member cannot be changed in that direction.
+    UnknownMemberError: it is no member any more. NoLeaderError: nobody leads.
     """
 
     def __init__(
@@ -51,13 +54,14 @@ class Member:
 
     @property
     def id(self) -> MemberId:
-        """An integer of 128 bits, which is never given to another member (C16): a founder's is
-        derived from cluster name and address, that of a member that joined is random."""
+        """An integer of 128 bits, which no other member gets (C16). A founder's id is derived
+        from cluster name and address; the id of a member that joined is random."""
         return self._record.member
 
     @property
     def name(self) -> str:
-        """The address as text: the key in `Cluster.members`, unless two members have it."""
+        """The address as text, which is the key in `Cluster.members` unless two members have the
+        same address."""
         return self._record.address
 
     @property
@@ -73,7 +77,7 @@ class Member:
 
     @property
     def is_promotable(self) -> bool:
-        """A passive member that catches up to become active."""
+        """True for a passive member that becomes active when it has caught up with the log."""
         return self._record.is_promotable
 
     @property
@@ -84,26 +88,32 @@ class Member:
     async def promote(self, type: MemberTypeLike | None = None) -> None:
         """Promote the member to `type`, or by one step: reserve, passive, active.
 
-        Any member may ask. Returns when the member is of that type: one that becomes active has
-        caught up with the log then. PromotionTimeoutError: it came no nearer for too long.
+        type: PASSIVE or ACTIVE. Returns when the member is of that type; a member that is to be
+        active has to catch up with the log first. PromotionTimeoutError: it did not catch up,
+        and has not come closer for too long; it stays passive.
         """
         await self._change("promote", self._record, self._entry, type)
 
     async def demote(self, type: MemberTypeLike | None = None) -> None:
         """Demote the member to `type`, or by one step: active, passive, reserve.
 
-        A reserve deletes its log and its state. A leader transfers its leadership first.
+        type: PASSIVE or RESERVE. A member that becomes a reserve deletes its log and its state.
+        A leader transfers its leadership first. LastVoterError: nobody else has a vote.
         """
         await self._change("demote", self._record, self._entry, type)
 
     async def remove(self) -> None:
-        """Take the member out of the cluster, whether it runs or not. A leader transfers its
-        leadership first. The member cannot come back under its id."""
+        """Take the member out of the cluster, whether it runs or not.
+
+        A leader transfers its leadership first. A member that runs deletes its log and its state.
+        To come back it needs an empty directory, and gets a new id. LastVoterError: nobody else
+        has a vote.
+        """
         await self._change("remove", self._record, self._entry, None)
 
     def on_type_change(self, callback: Callable[[MemberType], object]) -> Listener:
-        """Call `callback` with each new type of the member, in the application's loop; INACTIVE
-        when it was removed. An `async def` becomes a task of that loop."""
+        """Call `callback` with each new type of the member, in the application's loop; the type
+        is INACTIVE when the member was removed. An `async def` becomes a task of that loop."""
         check_callback("on_type_change", callback, "a MemberType", awaited=True)
         return self._listeners.types(self.id).add(callback)
 

@@ -307,10 +307,10 @@ class CopycatServer(Generic[S]):
         """Start this member; returns when a leader is known.
 
         members: addresses of the founding members, with or without this one; all founding members
-        are given the same list. The list is stored in the directory: a later start may leave it
-        out, and addresses that the directory does not know are more places to dial, since members
-        may have moved meanwhile. Only in a cluster of one is another list a ConfigurationError
-        that names both. A first start without members founds a cluster of one.
+        are given the same list. A first start without members founds a cluster of one.
+        The list is stored in the directory, so a later start may leave it out. Addresses that the
+        directory does not know are also dialled then, since members may have moved meanwhile;
+        only in a cluster of one is another list a ConfigurationError that names both.
 
         Errors: ConfigurationError, AddressInUseError, DirectoryInUseError, WrongDirectoryError,
         CorruptLogError and the other StorageErrors. After an error nothing is left open.
@@ -340,18 +340,22 @@ class CopycatServer(Generic[S]):
     async def join(
         self, *members: AddressLike, type: MemberTypeLike | Literal["inactive"] = "active"
     ) -> Self:
-        """Start this member and join the cluster that `members` are in; returns when it has.
+        """Start this member and join the cluster that `members` are in.
+
+        Returns when this member is of the type `type`.
 
         members: addresses of some members, any will do; one that answers names the others.
-        type: what this member is to be. It joins as a passive member, and becomes active when it
-        has caught up with the log. "inactive": it waits to be added by somebody else, as
-        `copycat cluster add` does, and `join` returns at once.
+        type: what this member is to be, "active", "passive", "reserve" or "inactive". One that is
+        to be active joins as a passive member, and becomes active when it has caught up with the
+        log. "inactive": the member waits until somebody adds it, as `copycat cluster add` does,
+        and `join` returns at once.
 
-        The first call needs an empty directory, which gets an id of its own, 128 random bits. A
-        later start with the same directory continues as the member that it is, whatever type that
-        is by then: the configuration that is stored wins over arguments. Only a start that ended
-        before an active member got its vote is gone on with: the next one asks for the vote again.
-        If somebody else changes the member before it has its vote, it is what that made of it.
+        The first call needs an empty directory, in which the member stores its new id, 128 random
+        bits. A later call with the same directory continues as the member that it is, whatever its
+        type is by then: the stored configuration counts, not the arguments. Only if this member
+        was stopped before it got the vote that it asked for, the next call asks for it again.
+        If somebody else changes the member before it has its vote, `join` returns, and the member
+        has the type that they gave it.
 
         Errors: those of `bootstrap`; MemberIdReusedError: this member was removed, and needs an
         empty directory to come back; the other ChangeRefusedErrors. After an error nothing is
@@ -439,8 +443,9 @@ class CopycatServer(Generic[S]):
     async def leave(self) -> None:
         """Have the cluster remove this member, and stop it.
 
-        A leader transfers its leadership first. LastVoterError: nobody else has a vote. The other
-        errors are those of `Member.remove`; after an error this member runs on.
+        The member deletes its log and its state; a leader transfers its leadership first.
+        LastVoterError: nobody else has a vote. The other errors are those of `Member.remove`;
+        after an error this member continues to run.
         """
         await self._cluster.member.remove()
         await self._wait_until_deleted()
