@@ -343,11 +343,11 @@ class _Demo:
 
 
 def _beginnings(first: dict[str, int]) -> str:
-    """Where the logs begin that do not begin at entry 1: a snapshot was sent in place of it."""
-    late = [f"that of {name} begins at {index:,}" for name, index in first.items() if index > 1]
+    """Where logs begin that do not begin at entry 1: a snapshot was sent in place of it."""
+    late = [f"{name} at entry {index:,}" for name, index in first.items() if index > 1]
     if not late:
         return ""
-    return f";\n                    behind a snapshot: {', '.join(late)}"
+    return f";\n                    logs that begin behind a snapshot: {', '.join(late)}"
 
 
 @asynccontextmanager
