@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import statistics
-import subprocess
 import threading
 import time
 from array import array
@@ -15,6 +12,7 @@ from typing import Any
 import pytest
 
 from bench.churn import KEYED, CopycatKeyed, Keyed, commands, disk_bytes, written_bytes
+from bench.copies import copy_s, sealed_segments
 from bench.fill import ITEM
 from bench.load import cpu_s
 from bench.scale import scaled
@@ -102,7 +100,8 @@ def bench_major_compaction(benchmark: Any, disk: Path) -> None:
         log = _filled(disk / f"log-{len(copies)}", ENTRIES)
         log.release_many(array("Q", range(1, ENTRIES + 1, 2)))
         read.append(sum(one.size for one in log.segments if one.is_sealed))
-        copies.append(_copy_s(disk / f"log-{len(copies)}", disk / "copy"))
+        files = sealed_segments(disk / f"log-{len(copies)}")
+        copies.append(copy_s(files, disk / "copy"))
         return (log,), {}
 
     def compact(log: Any) -> None:
@@ -125,22 +124,6 @@ def bench_major_compaction(benchmark: Any, disk: Path) -> None:
         cpu_s_per_1000=round(statistics.median(spent) * 1000 / ENTRIES, 7),
         entries=ENTRIES,
     )
-
-
-def _copy_s(source: Path, target: Path) -> float:
-    """Seconds of `cp` of the sealed segments, and an fsync of each copy."""
-    files = sorted(source.glob("*.log"))[:-1] or sorted(source.glob("*.log"))
-    target.mkdir()
-    os.sync()
-    began = time.perf_counter()
-    subprocess.run(["/bin/cp", *map(str, files), str(target)], check=True)
-    for file in files:
-        copy = os.open(target / file.name, os.O_RDWR)
-        os.fsync(copy)
-        os.close(copy)
-    took = time.perf_counter() - began
-    shutil.rmtree(target)
-    return took
 
 
 def bench_foreground_p99(benchmark: Any, disk: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 
 from bench.engines import is_installed
+from bench.filled import own_directory
 from bench.load import cpu_s
 from bench.scale import SCALE
 
@@ -31,7 +30,7 @@ def pytest_benchmark_update_machine_info(
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A smoke test takes each benchmark once with each engine, and not all its parameters."""
-    if SCALE >= 0.1:
+    if SCALE >= 0.01:
         return
     chosen: dict[tuple[str, object], pytest.Item] = {}
     for item in items:
@@ -56,11 +55,8 @@ def _filesystem(path: Path) -> str:
 @pytest.fixture
 def disk() -> Iterator[Path]:
     """An empty directory beside the sources: /tmp may be memory."""
-    root = Path(os.environ.get("BENCH_DIRECTORY", "build/bench")).resolve()
-    root.mkdir(parents=True, exist_ok=True)
-    path = Path(tempfile.mkdtemp(dir=root))
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+    with own_directory() as path:
+        yield path
 
 
 @pytest.fixture

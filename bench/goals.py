@@ -47,6 +47,10 @@ _RATE = "entries_per_s"
 _ONE = "append[copycat-1-256-fsync]"
 _CHURN = "churn[copycat, segments of 2 MiB]"
 _BULK = "append[copycat-1024-256-fsync]"
+_CATCHUP = "catchup[1 at once]"
+_BESIDE = "catchup_foreground[w=64]"
+_ALONE = "catchup_foreground[w=1]"
+_KILLED = "failover[copycat]"
 
 GOALS = [
     Goal("durable append, 1024 x 256 B, entries/s", _BULK, _RATE, "at least", 1.5e6, 3e6),
@@ -87,6 +91,26 @@ GOALS = [
     Goal("3 members, w=64, commands/s", "copycat inside submit w=64", "commands_per_s",
          "at least", 33e3, 80e3),
     Goal("3 members, w=1, p50 us", "copycat inside submit w=1", "p50_us", "at most", 900, 300),
+    Goal("catch-up of 1 GiB until stored, entries/s", _CATCHUP, _RATE, "at least", 640e3, 2.5e6),
+    Goal("... until a Python machine has applied it", _CATCHUP, "applied_entries_per_s",
+         "at least", 640e3, 1.2e6),
+    Goal("... first entry after it asked to join, ms", _CATCHUP, "first_entry_ms", "at most",
+         250, 100),
+    Goal("rate of clients meanwhile, w=64", _BESIDE, "rate_ratio", "at least", 0.5, 0.9),
+    Goal("... p99", _BESIDE, "p99_ratio", "at most", 3, 1.5),
+    Goal("... rate, w=1", _ALONE, "rate_ratio", "at least", 0.5, 0.9),
+    Goal("... p99", _ALONE, "p99_ratio", "at most", 3, 1.5),
+    Goal("leader killed to next answer, election timeouts: p50", _KILLED, "p50_timeouts",
+         "at most", 1.2, 1.2),
+    Goal("... p99", _KILLED, "p99_timeouts", "at most", 2, 2),
+    Goal("voter killed to a full set of voters by a warm passive, ms",
+         "promotion[in place of a dead voter]", "p50_ms", "at most", 250, 50),
+    Goal("promotion of a warm passive, ms", "promotion[warm]", "p50_ms", "at most", 250, 50),
+    Goal("leader's CPU with 4 passives / with none, w=64", "leader_load[w=64]", "ratio_4",
+         "at most", 1.5, 1.05),
+    Goal("... w=1", "leader_load[w=1]", "ratio_4", "at most", 1.5, 1.05),
+    Goal("leader's CPU while a voter catches up 1 GiB / without", "leader_load_voter[w=64]",
+         "ratio", "at most", 1.5, 1.1),
 ]  # fmt: skip
 
 

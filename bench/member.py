@@ -1,22 +1,40 @@
-"""One member as a process, for bench_cluster. Says "ready", then takes orders on stdin.
+"""One member as a process, for the benchmarks. Says "ready", then takes orders on stdin.
 
-`load MODE WINDOW SECONDS` runs the load inside this process and prints its summary as JSON;
-`state` prints the member's role; end of input stops the member.
+`python -m bench.member [--join] [--keep-log] [--store] DIRECTORY ADDRESS [FOUNDERS...]`. With
+`--join` it is ready before it belongs to a cluster. Each order is answered by one line, and each
+line but that of `state` is JSON; times are those of `time.monotonic`, which all processes of one
+machine share. End of input stops the member.
+
+`state`: its role. `load MODE WINDOW SECONDS`: the load of bench_cluster, in this process.
+`fill COUNT`: so many commands of 256 B. `snapshot`: takes one. `join TYPE ADDRESS INDEX`: joins,
+and follows how it catches up until it has applied the entry INDEX. `status`: indexes, and the
+bytes of its snapshots.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
+import random
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from bench.load import run_batches, run_window
-from copycat import CopycatClient, CopycatServer, StateMachine, command
+from bench.scale import scaled
+from copycat import CopycatClient, CopycatServer, StateMachine, Storage, command
 
 PAYLOAD = bytes(256)
+CLUSTER = "bench"
+LOOK_S = 0.002
+"""So often a member that catches up looks how far it is."""
+BATCH = 4096
+_POOL = 1024
+"""Random payloads of a fill: 256 KiB, more than LZ4 looks back, so that nothing is compressed."""
 
 
 class Sink(StateMachine):
@@ -31,24 +49,130 @@ class Sink(StateMachine):
         return self.count
 
 
-async def main(directory: str, address: str, members: list[str]) -> None:
-    server: Any = CopycatServer(address, Sink, storage=directory, cluster_name="bench")
+class Store(StateMachine):
+    """Keeps every command, so that its snapshot is as large as the log."""
+
+    def __init__(self) -> None:
+        self.rows: list[bytes] = []
+
+    @command
+    def put(self, data: bytes) -> int:
+        self.rows.append(data)
+        return len(self.rows)
+
+
+async def main(options: argparse.Namespace) -> None:
+    storage = Storage(
+        directory=options.directory,
+        max_segment_size=scaled(32 << 20, 1 << 18),
+        snapshot_threshold=0 if options.keep_log else 64 << 20,
+        minor_compaction_interval=86400.0 if options.keep_log else 60.0,
+    )
+    machine = Store if options.store else Sink
+    server: Any = CopycatServer(options.address, machine, storage=storage, cluster_name=CLUSTER)
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     async with server:
-        await server.bootstrap(*members)
+        if not options.join:
+            await server.bootstrap(*options.founders)
         print("ready", flush=True)
-        while line := (await reader.readline()).decode().split():
-            if line[0] == "state":
-                print(str(server.state), flush=True)
-                continue
-            run = run_batches if line[1] == "batches" else run_window
-            # To this member alone: `server.client()` would choose one of all members by chance.
-            async with CopycatClient(address, cluster_name="bench") as client:
-                operation = Sink.put(PAYLOAD)
-                result = await run(client, operation, window=int(line[2]), seconds=float(line[3]))
-            print(json.dumps(result), flush=True)
+        while words := (await reader.readline()).decode().split():
+            print(await ORDERS[words[0]](server, *words[1:]), flush=True)
+
+
+async def _state(server: Any) -> str:
+    return str(server.state)
+
+
+async def _load(server: Any, mode: str, window: str, seconds: str) -> str:
+    run = run_batches if mode == "batches" else run_window
+    # To this member alone: `server.client()` would choose one of all members by chance.
+    async with CopycatClient(server.address, cluster_name=CLUSTER) as client:
+        operation = Sink.put(PAYLOAD)
+        result = await run(client, operation, window=int(window), seconds=float(seconds))
+    return json.dumps(result)
+
+
+async def _fill(server: Any, count: str) -> str:
+    numbers = random.Random(1)
+    pool = [Sink.put(numbers.randbytes(256)) for _ in range(_POOL)]
+    batch = pool * (BATCH // _POOL)
+    left, batches = int(count), []
+    while left:
+        batches.append(batch[: min(left, BATCH)])
+        left -= len(batches[-1])
+    async with CopycatClient(server.address, cluster_name=CLUSTER, timeout=600.0) as client:
+
+        async def caller() -> None:
+            while batches:
+                await client.submit_many(batches.pop())
+
+        await asyncio.gather(caller(), caller())
+    return _facts(server)
+
+
+async def _snapshot(server: Any) -> str:
+    began = time.monotonic()
+    await server.take_snapshot()
+    return json.dumps({"seconds": time.monotonic() - began})
+
+
+async def _status(server: Any) -> str:
+    return _facts(server)
+
+
+def _facts(server: Any) -> str:
+    status = server.status()
+    folder = Path(server.storage.directory)
+    snapshots = [path.stat().st_size for path in folder.rglob("*.snap")]
+    return json.dumps(
+        {
+            "state": str(status.state),
+            "first_index": status.first_index,
+            "last_index": status.last_index,
+            "last_applied": status.last_applied,
+            "snapshot_index": status.snapshot_index,
+            "snapshot_bytes": max(snapshots, default=0),
+            "durability": str(status.durability),
+        }
+    )
+
+
+async def _join(server: Any, type_: str, address: str, index: str) -> str:
+    """When it asked, was added, had its first entry, had all of them on its disk, and had applied
+    them."""
+    target = int(index)
+    times = {"asked": time.monotonic()}
+
+    async def joins() -> None:
+        await server.join(address, type=type_)
+        times["added"] = time.monotonic()
+
+    joining = asyncio.ensure_future(joins())
+    while not {"stored", "applied"} <= times.keys():
+        await asyncio.sleep(LOOK_S)
+        if joining.done() and joining.exception() is not None:
+            break
+        status, now = server.status(), time.monotonic()
+        if status.last_index:
+            times.setdefault("first", now)
+        if status.durable_index >= target:
+            times.setdefault("stored", now)
+        if status.last_applied >= target:
+            times.setdefault("applied", now)
+    await joining
+    return json.dumps(times)
+
+
+ORDERS: dict[str, Callable[..., Any]] = {
+    "state": _state,
+    "load": _load,
+    "fill": _fill,
+    "snapshot": _snapshot,
+    "status": _status,
+    "join": _join,
+}
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -60,6 +184,17 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--join", action="store_true")
+    parser.add_argument("--keep-log", action="store_true")
+    parser.add_argument("--store", action="store_true")
+    parser.add_argument("directory")
+    parser.add_argument("address")
+    parser.add_argument("founders", nargs="*")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(main(sys.argv[1], sys.argv[2], sys.argv[3:]))
+        runner.run(main(_options()))

@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 import time
-from typing import Any
+from collections.abc import Callable
 
 from pysyncobj import SyncObj, SyncObjConf, replicated
 
@@ -27,34 +27,72 @@ class Sink(SyncObj):  # type: ignore[misc]
         return self.total
 
 
-def load(sink: Sink, window: int, seconds: float) -> dict[str, float]:
-    """Closed loop by callbacks: an answered command is replaced by the next."""
-    latencies: list[float] = []
-    clock = time.perf_counter
-    begun = clock()
-    end = begun + seconds
-    pending = window
-    finished = threading.Event()
+class Loop:
+    """A closed loop by callbacks: a command that was answered, or failed, is replaced by the
+    next, until `goes_on` says no."""
 
-    def submit() -> None:
-        started = clock()
-        sink.put(PAYLOAD, callback=lambda result, error: answered(result, error, started))
+    def __init__(self, sink: Sink, window: int, goes_on: Callable[[float], bool]) -> None:
+        self._sink = sink
+        self._goes_on = goes_on
+        self._pending = window
+        self.answers: list[tuple[float, float]] = []
+        """(submitted, answered) of each command that did not fail."""
+        self.failures = 0
+        self.finished = threading.Event()
+        for _ in range(window):
+            self._submit()
 
-    def answered(result: Any, error: Any, started: float) -> None:
-        nonlocal pending
-        now = clock()
-        latencies.append(now - started)
-        if now < end:
-            submit()
+    def _submit(self) -> None:
+        submitted = time.monotonic()
+
+        def answered(_: object, error: int) -> None:
+            self._answered(submitted, error)
+
+        self._sink.put(PAYLOAD, callback=answered)
+
+    def _answered(self, submitted: float, error: int) -> None:
+        now = time.monotonic()
+        if error:
+            self.failures += 1
         else:
-            pending -= 1
-            if pending == 0:
-                finished.set()
+            self.answers.append((submitted, now))
+        if self._goes_on(now):
+            if error:
+                time.sleep(0.001)  # no leader is known: it fails at once
+            self._submit()
+            return
+        self._pending -= 1
+        if not self._pending:
+            self.finished.set()
 
-    for _ in range(window):
-        submit()
-    finished.wait(timeout=seconds + 30)
-    return summary(latencies, clock() - begun)
+
+def load(sink: Sink, window: int, seconds: float) -> dict[str, float]:
+    """So many commands in flight for a time."""
+    begun = time.monotonic()
+    end = begun + seconds
+
+    def goes_on(now: float) -> bool:
+        return now < end
+
+    loop = Loop(sink, window, goes_on)
+    loop.finished.wait(timeout=seconds + 30)
+    latencies = [after - before for before, after in loop.answers]
+    return summary(latencies, time.monotonic() - begun)
+
+
+def fill(sink: Sink, count: int) -> dict[str, float]:
+    """So many commands."""
+    loop = Loop(sink, 1024, lambda _: len(loop.answers) < count - 1024)
+    loop.finished.wait()
+    return {"total": sink.total}
+
+
+def probe(sink: Sink, seconds: float) -> dict[str, object]:
+    """One command after the other for a time; when each was submitted and answered."""
+    end = time.monotonic() + seconds
+    loop = Loop(sink, 1, lambda now: now < end)
+    loop.finished.wait(timeout=seconds + 60)
+    return {"answers": loop.answers, "failures": loop.failures}
 
 
 def main() -> None:
@@ -69,6 +107,12 @@ def main() -> None:
         if words[0] == "state":
             leads = str(sink._getLeader()) == address
             print("leader" if leads else "follower", flush=True)
+        elif words[0] == "status":
+            print(json.dumps({"total": sink.total, "now": time.monotonic()}), flush=True)
+        elif words[0] == "fill":
+            print(json.dumps(fill(sink, int(words[1]))), flush=True)
+        elif words[0] == "probe":
+            print(json.dumps(probe(sink, float(words[1]))), flush=True)
         else:
             print(json.dumps(load(sink, int(words[2]), float(words[3]))), flush=True)
     sink.destroy()

@@ -40,6 +40,30 @@ def stem(name: str) -> str:
     return name.partition("[")[0].partition(" ")[0]
 
 
+def implausible(rows: list[dict[str, Any]]) -> list[str]:
+    """What cannot be true of the rows of clusters, at whatever scale."""
+    problems: list[str] = []
+    for row in rows:
+        name = row["name"]
+        if not name.startswith(("catchup", "failover", "promotion", "leader_load")):
+            continue
+        numbers = {key: value for key, value in row.items() if isinstance(value, int | float)}
+        problems += [f"{name}: {key} is negative" for key in numbers if numbers[key] < 0]
+        parts = ("_per_s", "_ratio", "ratio_", "p50", "p99", "ratio", "of_copy", "first_entry")
+        measured = [key for key in numbers if any(part in key for part in parts)]
+        problems += [f"{name}: {key} is zero" for key in measured if not numbers[key]]
+        if not measured:
+            problems.append(f"{name}: nothing was measured")
+        for low in (key for key in numbers if "p50" in key):
+            high = numbers.get(low.replace("p50", "p99"), numbers[low])
+            problems += [f"{name}: {low} is above the p99"] if numbers[low] > high else []
+        if "pysyncobj" not in name and numbers.get("failed_commands"):
+            problems.append(f"{name}: {numbers['failed_commands']} commands failed")
+        if numbers.get("applied_entries_per_s", 0) > numbers.get("entries_per_s", float("inf")):
+            problems.append(f"{name}: applied before it was stored")
+    return problems
+
+
 @pytest.mark.slow
 def test_each_benchmark_runs_once_and_is_reported(tmp_path: Path) -> None:
     target = tmp_path / "run.json"
@@ -49,7 +73,7 @@ def test_each_benchmark_runs_once_and_is_reported(tmp_path: Path) -> None:
         env={**os.environ, "BENCH_SCALE": "0.001", "BENCH_DIRECTORY": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
@@ -60,7 +84,18 @@ def test_each_benchmark_runs_once_and_is_reported(tmp_path: Path) -> None:
     assert all(row["durability"] for row in small["results"])
     assert "copycat-" in table(small)
     assert not unmeasured(small["results"])
+    assert not implausible(small["results"])
     assert goal_table(small).count("\n") == len(GOALS) + 2
+
+
+def test_what_cannot_be_true_of_a_cluster_is_noticed() -> None:
+    good = row("failover[copycat]", p50_ms=1.0, p99_ms=2.0, failed_commands=0)
+    assert not implausible([good, row("append[copycat]")])
+    assert implausible([good | {"p50_ms": 3.0}])
+    assert implausible([good | {"p99_ms": 0.0}])
+    assert implausible([good | {"failed_commands": 1}])
+    assert implausible([row("leader_load[w=1]", durability=1)])
+    assert implausible([row("catchup[1 at once]", entries_per_s=1.0, applied_entries_per_s=2.0)])
 
 
 def row(name: str, **facts: float) -> dict[str, Any]:

@@ -1,0 +1,153 @@
+"""Promotions: of a warm and of a cold passive member, and in place of a voter that died.
+
+The operator is this process, with the code of `copycat cluster promote` and `demote`; it asks any
+member. A client submits one durable command after the other meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.changes import Operator
+from bench.cluster import Processes
+from bench.filled import Filled
+from bench.foreground import Foreground
+from bench.scale import scaled
+from copycat.errors import UnknownMemberError
+
+TIMES = scaled(20, 2)
+GROUP = "promotion of a passive member, ms"
+
+
+def bench_promotion_warm(benchmark: Any, disk: Path) -> None:
+    """Of a member that has the whole log; it is demoted again after each time."""
+    benchmark.group = GROUP
+    benchmark.name = "promotion[warm]"
+    promoted: list[float] = []
+    demoted: list[float] = []
+    loads: list[Foreground] = []
+
+    async def run(members: Processes) -> None:
+        address = members.addresses[await newcomer(members)]
+        async with (
+            Foreground(members.addresses[:3], 1) as load,
+            Operator(members.addresses[:3]) as operator,
+        ):
+            for _ in range(TIMES):
+                promoted.append(await operator.promote(address))
+                demoted.append(await operator.demote(address))
+        loads.append(load)
+
+    with Processes(disk) as members:
+        benchmark.pedantic(lambda: asyncio.run(run(members)), rounds=1, iterations=1)
+    benchmark.extra_info.update(
+        durability="fsync",
+        times=TIMES,
+        **_in_ms(promoted),
+        demote_p50_ms=round(statistics.median(demoted) * 1e3, 2),
+        failed_commands=len(loads[0].failures),
+    )
+    print(f"\n{benchmark.name}: {benchmark.extra_info}")
+
+
+async def newcomer(members: Processes) -> int:
+    """A passive member that has applied all that the leader had."""
+    number = await asyncio.to_thread(members.add)
+    leader = members.leader()
+    target = members.ask(leader, "status")["last_index"]
+    order = f"join passive {members.addresses[leader]} {target}"
+    await asyncio.to_thread(members.ask, number, order)
+    return number
+
+
+def bench_promotion_cold(benchmark: Any, disk: Path) -> None:
+    """Of a member that has joined a moment before, and has nothing of a log of 1 GiB."""
+    benchmark.group = GROUP
+    benchmark.name = "promotion[cold, 1 GiB]"
+    times: list[float] = []
+
+    async def run(filled: Filled) -> None:
+        members = filled.processes
+        number = await asyncio.to_thread(members.add)
+        address = members.addresses[number]
+        order = f"join passive {members.addresses[members.leader()]} {filled.last_index()}"
+        async with Operator(members.addresses[:3]) as operator:
+            joining = asyncio.create_task(asyncio.to_thread(members.ask, number, order))
+            times.append(await _promote_when_known(operator, address))
+            await joining
+            await operator.demote(address)
+        await filled.forget([number])
+
+    with Processes(disk, options=["--keep-log"]) as members:
+        filled = Filled(members)
+        rounds = scaled(3)
+        benchmark.pedantic(lambda: asyncio.run(run(filled)), rounds=rounds, iterations=1)
+    benchmark.extra_info.update(durability="fsync", times=len(times), **_in_ms(times))
+    print(f"\n{benchmark.name}: {benchmark.extra_info}")
+
+
+async def _promote_when_known(operator: Operator, address: str) -> float:
+    while True:
+        try:
+            return await operator.promote(address)
+        except UnknownMemberError:
+            await asyncio.sleep(0.005)
+
+
+def bench_promotion_replacement(benchmark: Any, disk: Path) -> None:
+    """A follower is killed; the operator demotes it, and promotes the warm passive member.
+
+    From SIGKILL until there are three voters that run. The member that was killed starts again
+    then, as passive, and is the next one to be promoted.
+    """
+    benchmark.group = GROUP
+    benchmark.name = "promotion[in place of a dead voter]"
+    times: list[float] = []
+    pauses: list[float] = []
+    failures: list[str] = []
+
+    async def one(members: Processes, operator: Operator, load: Foreground, spare: int) -> int:
+        leader = await asyncio.to_thread(members.leader)
+        dead = next(number for number in members.children if number not in (leader, spare))
+        await load.answer_after(time.monotonic())
+        killed = members.kill(dead)
+        await operator.demote(members.addresses[dead])
+        await operator.promote(members.addresses[spare])
+        times.append(time.monotonic() - killed)
+        pauses.append(load.longest_pause(killed, time.monotonic()))
+        await asyncio.to_thread(members.start, dead)
+        await asyncio.to_thread(members.wait_applied, dead)
+        return dead
+
+    async def run(members: Processes) -> None:
+        spare = await newcomer(members)
+        async with (
+            Foreground(members.addresses, 1) as load,
+            Operator(members.addresses) as operator,
+        ):
+            for _ in range(TIMES):
+                spare = await one(members, operator, load, spare)
+        failures.extend(load.failures)
+
+    with Processes(disk) as members:
+        benchmark.pedantic(lambda: asyncio.run(run(members)), rounds=1, iterations=1)
+    benchmark.extra_info.update(
+        durability="fsync",
+        times=TIMES,
+        **_in_ms(times),
+        longest_pause_ms=round(max(pauses) * 1e3, 2),
+        failed_commands=len(failures),
+    )
+    print(f"\n{benchmark.name}: {benchmark.extra_info}")
+
+
+def _in_ms(times: list[float]) -> dict[str, float]:
+    ordered = sorted(times)
+    return {
+        "p50_ms": round(statistics.median(ordered) * 1e3, 2),
+        "p99_ms": round(ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)] * 1e3, 2),
+    }
