@@ -17,7 +17,7 @@ from bench.cluster import Processes
 from bench.filled import Filled
 from bench.foreground import Foreground
 from bench.scale import scaled
-from copycat.errors import UnknownMemberError
+from copycat.errors import MemberUnreachableError
 
 TIMES = scaled(20, 2)
 GROUP = "promotion of a passive member, ms"
@@ -65,37 +65,39 @@ async def newcomer(members: Processes) -> int:
 
 
 def bench_promotion_cold(benchmark: Any, disk: Path) -> None:
-    """Of a member that has joined a moment before, and has nothing of a log of 1 GiB."""
+    """Of a member that starts at this moment, and has nothing of a log of 1 GiB."""
     benchmark.group = GROUP
     benchmark.name = "promotion[cold, 1 GiB]"
     times: list[float] = []
 
     async def run(filled: Filled) -> None:
         members = filled.processes
-        number = await asyncio.to_thread(members.add)
-        address = members.addresses[number]
-        order = f"join passive {members.addresses[members.leader()]} {filled.last_index()}"
         async with Operator(members.addresses[:3]) as operator:
-            joining = asyncio.create_task(asyncio.to_thread(members.ask, number, order))
-            times.append(await _promote_when_known(operator, address))
-            await joining
+            address = members.addresses[filled.next]
+            catching_up = asyncio.create_task(filled.catch_up())
+            await _promote_when_reachable(operator, address)
+            ended = time.monotonic()
+            caught = await catching_up
+            times.append(ended - caught.began)
             await operator.demote(address)
-        await filled.forget([number])
+        await filled.forget(caught.numbers)
 
     with Processes(disk, options=["--keep-log"]) as members:
-        filled = Filled(members)
         rounds = scaled(3)
+        filled = Filled(members, rounds)
         benchmark.pedantic(lambda: asyncio.run(run(filled)), rounds=rounds, iterations=1)
     benchmark.extra_info.update(durability="fsync", times=len(times), **_in_ms(times))
     print(f"\n{benchmark.name}: {benchmark.extra_info}")
 
 
-async def _promote_when_known(operator: Operator, address: str) -> float:
+async def _promote_when_reachable(operator: Operator, address: str) -> None:
     while True:
         try:
-            return await operator.promote(address)
-        except UnknownMemberError:
+            await operator.promote(address)
+        except MemberUnreachableError:
             await asyncio.sleep(0.005)
+        else:
+            return
 
 
 def bench_promotion_replacement(benchmark: Any, disk: Path) -> None:

@@ -72,7 +72,7 @@ class Processes:
     def _spawn(self, number: int, *more: str) -> None:
         options = (*self._options, *more)
         places = [str(self.directory(number)), self.addresses[number]]
-        founders = () if "--join" in more else self._founders
+        founders = () if "--wait" in more else self._founders
         self.children[number] = subprocess.Popen(
             [sys.executable, "-m", self._module, *options, *places, *founders],
             stdin=subprocess.PIPE,
@@ -94,9 +94,13 @@ class Processes:
         """Start a process that is no member so far, and takes the order `join`; its number."""
         number = len(self.addresses)
         self.addresses += free_addresses(1)
-        self._spawn(number, "--join")
-        self._wait_ready(number)
+        self.wait(number)
         return number
+
+    def wait(self, number: int) -> None:
+        """Start a process that opens its directory at the order `join` or `start`."""
+        self._spawn(number, "--wait")
+        self._wait_ready(number)
 
     def kill(self, number: int) -> float:
         """SIGKILL; the moment right before it, of `time.monotonic`."""

@@ -35,40 +35,63 @@ def own_directory() -> Iterator[Path]:
 
 
 class Filled:
-    """Processes whose log was filled, and newcomers that catch up with it."""
+    """Processes whose log was filled, and passive members that catch up with it.
 
-    def __init__(self, processes: Processes) -> None:
+    passives: so many join before the log is filled, and are stopped at once: they are as good as
+    empty, and the cluster keeps its log for them. A newcomer is sent a snapshot instead.
+    """
+
+    def __init__(self, processes: Processes, passives: int = 0) -> None:
         self.processes = processes
         leader = processes.leader()
-        self.facts = processes.ask(leader, f"fill {ENTRIES}")
+        self._waiting: list[int] = []
+        for _ in range(passives):
+            number = processes.add()
+            processes.ask(number, f"join passive {processes.addresses[leader]} 1")
+            processes.stop(number)
+            self._waiting.append(number)
+        processes.ask(leader, f"fill {ENTRIES}")
 
     @property
     def files(self) -> list[Path]:
         """The sealed segments of the leader."""
         return sealed_segments(self.processes.directory(self.processes.leader()))
 
-    def last_index(self) -> int:
-        """The end of the leader's log now."""
-        return int(self.processes.ask(self.processes.leader(), "status")["last_index"])
+    @property
+    def next(self) -> int:
+        """Which of the passive members catches up next."""
+        return self._waiting[-1]
 
     async def catch_up(self, count: int = 1) -> CatchUp:
-        """So many empty passive members join at once; waits until all have applied the log as it
-        was at the beginning."""
+        """So many of the passive members start at once; waits until all have applied the log as
+        it was at the beginning."""
+        numbers = [self._waiting.pop() for _ in range(count)]
+        for number in numbers:
+            await asyncio.to_thread(self.processes.wait, number)
+        caught = await self._follow(numbers, "start")
+        assert caught.first_index < ENTRIES, "it was sent a snapshot"
+        return caught
+
+    async def join(self) -> CatchUp:
+        """A newcomer joins as passive, by a snapshot; waits until it has applied all."""
+        number = await asyncio.to_thread(self.processes.add)
+        leader = self.processes.addresses[self.processes.leader()]
+        return await self._follow([number], f"join passive {leader}")
+
+    async def _follow(self, numbers: list[int], order: str) -> CatchUp:
         members = self.processes
-        numbers = [await asyncio.to_thread(members.add) for _ in range(count)]
         leader = members.leader()
-        target = self.last_index()
+        target = int(members.ask(leader, "status")["last_index"])
         before = members.cpu_s(leader), members.cpu_s(*numbers)
-        order = f"join passive {members.addresses[leader]} {target}"
         times = await asyncio.gather(
-            *(asyncio.to_thread(members.ask, number, order) for number in numbers)
+            *(asyncio.to_thread(members.ask, number, f"{order} {target}") for number in numbers)
         )
         after = members.cpu_s(leader), members.cpu_s(*numbers)
         leader_s, receivers_s = (now - then for now, then in zip(after, before, strict=True))
         return CatchUp(numbers, target, times, leader_s, receivers_s)
 
     async def forget(self, numbers: list[int]) -> None:
-        """Remove newcomers again, with all that they have."""
+        """Remove members again, with all that they have."""
         members = self.processes
         async with Operator(members.addresses[:1]) as operator:
             for number in numbers:
@@ -78,7 +101,8 @@ class Filled:
 
 
 class CatchUp:
-    """What one catch-up took. Seconds from the moment when the first one asked to join."""
+    """What one catch-up took. Seconds from the moment when the first one began to open its
+    directory, or asked to join."""
 
     def __init__(
         self,
@@ -92,6 +116,8 @@ class CatchUp:
         self.entries = entries
         self.began = min(float(one["asked"]) for one in times)
         self.ended = max(float(max(one["stored"], one["applied"])) for one in times)
+        self.first_index = max(int(one["first_index"]) for one in times)
+        self.started_s = max(one["started"] for one in times) - self.began
         self.first_s = max(one["first"] for one in times) - self.began
         self.stored_s = max(one["stored"] for one in times) - self.began
         self.applied_s = self.ended - self.began

@@ -1,14 +1,14 @@
 """One member as a process, for the benchmarks. Says "ready", then takes orders on stdin.
 
-`python -m bench.member [--join] [--keep-log] [--store] DIRECTORY ADDRESS [FOUNDERS...]`. With
-`--join` it is ready before it belongs to a cluster. Each order is answered by one line, and each
-line but that of `state` is JSON; times are those of `time.monotonic`, which all processes of one
-machine share. End of input stops the member.
+`python -m bench.member [--wait] [--keep-log] [--store] DIRECTORY ADDRESS [FOUNDERS...]`. With
+`--wait` it is ready before it has opened its directory. Each order is answered by one line, and
+each line but that of `state` is JSON; times are those of `time.monotonic`, which all processes of
+one machine share. End of input stops the member.
 
 `state`: its role. `load MODE WINDOW SECONDS`: the load of bench_cluster, in this process.
-`fill COUNT`: so many commands of 256 B. `snapshot`: takes one. `join TYPE ADDRESS INDEX`: joins,
-and follows how it catches up until it has applied the entry INDEX. `status`: indexes, and the
-bytes of its snapshots.
+`fill COUNT`: so many commands of 256 B. `snapshot`: takes one. `status`: indexes. Of a member that
+waits: `join TYPE ADDRESS INDEX` joins, `start INDEX` starts again, and both follow how it catches
+up until it has applied the entry INDEX.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from bench.load import run_batches, run_window
 from bench.scale import scaled
 from copycat import CopycatClient, CopycatServer, StateMachine, Storage, command
+from copycat.types import ServerState
 
 PAYLOAD = bytes(256)
 CLUSTER = "bench"
@@ -74,7 +74,7 @@ async def main(options: argparse.Namespace) -> None:
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     async with server:
-        if not options.join:
+        if not options.wait:
             await server.bootstrap(*options.founders)
         print("ready", flush=True)
         while words := (await reader.readline()).decode().split():
@@ -124,8 +124,6 @@ async def _status(server: Any) -> str:
 
 def _facts(server: Any) -> str:
     status = server.status()
-    folder = Path(server.storage.directory)
-    snapshots = [path.stat().st_size for path in folder.rglob("*.snap")]
     return json.dumps(
         {
             "state": str(status.state),
@@ -133,36 +131,44 @@ def _facts(server: Any) -> str:
             "last_index": status.last_index,
             "last_applied": status.last_applied,
             "snapshot_index": status.snapshot_index,
-            "snapshot_bytes": max(snapshots, default=0),
-            "durability": str(status.durability),
         }
     )
 
 
 async def _join(server: Any, type_: str, address: str, index: str) -> str:
-    """When it asked, was added, had its first entry, had all of them on its disk, and had applied
-    them."""
-    target = int(index)
+    return await _follow(server, server.join(address, type=type_), int(index))
+
+
+async def _start(server: Any, index: str) -> str:
+    return await _follow(server, server.bootstrap(), int(index))
+
+
+async def _follow(server: Any, start: Coroutine[Any, Any, object], target: int) -> str:
+    """When it began to start, had started (or was added), had its first new entry, had all of
+    them on its disk, and had applied them."""
     times = {"asked": time.monotonic()}
 
-    async def joins() -> None:
-        await server.join(address, type=type_)
-        times["added"] = time.monotonic()
+    async def starts() -> None:
+        await start
+        times["started"] = time.monotonic()
 
-    joining = asyncio.ensure_future(joins())
+    starting = asyncio.ensure_future(starts())
+    before: int | None = None
     while not {"stored", "applied"} <= times.keys():
         await asyncio.sleep(LOOK_S)
-        if joining.done() and joining.exception() is not None:
+        if starting.done() and starting.exception() is not None:
             break
         status, now = server.status(), time.monotonic()
-        if status.last_index:
+        if before is None and status.state is not ServerState.INACTIVE:
+            before = status.last_index
+        if before is not None and status.last_index > before:
             times.setdefault("first", now)
         if status.durable_index >= target:
             times.setdefault("stored", now)
         if status.last_applied >= target:
             times.setdefault("applied", now)
-    await joining
-    return json.dumps(times)
+    await starting
+    return json.dumps(times | {"first_index": server.status().first_index})
 
 
 ORDERS: dict[str, Callable[..., Any]] = {
@@ -172,6 +178,7 @@ ORDERS: dict[str, Callable[..., Any]] = {
     "snapshot": _snapshot,
     "status": _status,
     "join": _join,
+    "start": _start,
 }
 
 
@@ -186,7 +193,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--join", action="store_true")
+    parser.add_argument("--wait", action="store_true")
     parser.add_argument("--keep-log", action="store_true")
     parser.add_argument("--store", action="store_true")
     parser.add_argument("directory")
