@@ -317,8 +317,9 @@ class Membership:
         """Hand leadership over to `to`, or to the follower with the longest log.
 
         A member that passed the request on to the leader may hear of the next leader before it
-        hears the answer: then the next leader is the answer. So it is looked who leads before the
-        request is made again, or leadership would be handed over twice.
+        hears the answer: then the next leader is the answer. So it is looked who leads right
+        before the request is made again, or leadership would be handed over twice: a look at once
+        may still find the leader that is about to step down.
         """
         deadline = time.monotonic() + self._patience
         view = before = await self.view_of_leader()
@@ -333,6 +334,7 @@ class Membership:
                     raise
                 self._wait_after(error)
             await asyncio.sleep(AGAIN_S)
+            view = await self.view_of_leader()
         return view
 
     async def _without_leading(

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from copycat.client import membership
 from copycat.client.cluster_connection import ClusterConnection
 from copycat.client.membership import Membership
 from copycat.errors import CopycatError, DiskFullError, NoLeaderError, OperationTimeout
@@ -92,6 +93,8 @@ class Cluster:
         self.is_moved = True
         self.leader, self.term = 1, 1
         self.transfers = 0
+        self.late_views = 0
+        """So many views after the first transfer are of the leader before."""
 
     async def ask(self, message: ClusterRequest) -> ClusterView:
         if isinstance(message, TransferRequest):
@@ -101,6 +104,9 @@ class Cluster:
             if self.transfers <= self.lost:
                 self.is_moved = True
                 raise NoLeaderError("the leader cannot be reached")
+        elif self.transfers and self.late_views:
+            self.late_views -= 1
+            return view(1, 1)
         return view(self.leader, self.term)
 
 
@@ -110,6 +116,17 @@ def test_c40_a_transfer_whose_answer_was_lost_is_not_made_twice(to: int) -> None
     texts: list[str] = []
     transferred = Membership(cluster.ask, say=texts.append).transfer(MemberId(to))
     assert asyncio.run(transferred).leader == (to or 2)
+    assert cluster.transfers == 1
+
+
+def test_c40_who_leads_is_looked_at_right_before_a_transfer_is_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(membership, "AGAIN_S", 0.001)
+    cluster = Cluster(lost=1)
+    cluster.late_views = 1
+    transferred = Membership(cluster.ask, say=print).transfer()
+    assert asyncio.run(transferred).leader == 2
     assert cluster.transfers == 1
 
 
