@@ -30,7 +30,7 @@ from copycat.types import ServerState
 
 PAYLOAD = bytes(256)
 CLUSTER = "bench"
-LOOK_S = 0.002
+LOOK_S = 0.005
 """So often a member that catches up looks how far it is."""
 BATCH = 4096
 _POOL = 1024

@@ -1,9 +1,9 @@
 """Applies committed entries, slice by slice, in the apply thread.
 
 One slice is outstanding at a time: the user's code may block without stalling heartbeats, and
-the executor belongs to one thread. A slice holds up to
-`SLICE_COMMANDS` commands or `SLICE_NBYTES`, so that replies flow while a long backlog is applied
-and memory is bounded.
+the executor belongs to one thread. A slice holds up to `SLICE_COMMANDS` commands or
+`SLICE_NBYTES`, so that replies flow while a long backlog is applied and memory is bounded. Where
+nobody waits for replies, a member that catches up takes larger ones.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from copycat.machine.apply_result import ApplyResult
 from copycat.storage.recent_batches import BatchReader
 from copycat.types import Run, SkippedEntry, Span
 
-__all__ = ["PATIENCE_MS", "SLICE_COMMANDS", "SLICE_NBYTES", "Applier"]
+__all__ = ["BACKLOG_COMMANDS", "PATIENCE_MS", "SLICE_COMMANDS", "SLICE_NBYTES", "Applier"]
 
 SLICE_COMMANDS = 256
+BACKLOG_COMMANDS = 4096
+"""With more than so many to apply, and nobody who waits, a slice holds half of that: a slice of
+256 costs half as much as what it applies, for it is passed to a thread and back."""
 SLICE_NBYTES = 4 << 20
 """Entries of so many bytes are a slice, too; one batch of the log at least."""
 PATIENCE_MS = 5
@@ -69,7 +72,9 @@ class Applier:
                 return []
         self.due_ms = NEVER_MS
         first = self.last_applied + 1
-        end = min(self.commit_index + 1, first + SLICE_COMMANDS)
+        is_behind = waiting > BACKLOG_COMMANDS and not eager
+        commands = BACKLOG_COMMANDS // 2 if is_behind else SLICE_COMMANDS
+        end = min(self.commit_index + 1, first + commands)
         runs: list[Run] = []
         nbytes = 0
         for batch in self._batch_reader.walk(first, end):
