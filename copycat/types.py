@@ -111,6 +111,8 @@ class EntryKind(enum.IntEnum):
     """Who the members are; alone in its batch (C4)."""
     DATA = 10
     """An entry of a bare Log: its payload is the user's bytes, without an envelope."""
+    AVAILABILITY = 11
+    """Whether the leader hears a member (C38). The newest one of each member counts."""
     MARK = 14
     """Local to one file, never on a wire, no index, no slot (C5)."""
     GAP = 15

@@ -35,12 +35,13 @@ enum class Kind : std::uint8_t {
     incarnation = 8,
     configuration = 9,
     data = 10,
+    availability = 11,
     mark = 14,
     gap = 15,
 };
 
 // The kinds that a batch may contain beside gaps: all but marks, which are local to one file.
-constexpr bool is_entry_kind(std::uint8_t kind) { return kind >= 1 && kind <= 10; }
+constexpr bool is_entry_kind(std::uint8_t kind) { return kind >= 1 && kind <= 11; }
 
 // A frame: this header, then `size` bytes of payload, then zeros up to 8 bytes (C5).
 // crc = CRC32C over bytes [4, 32 + size). A frame has the same bytes on every wire and disk.

@@ -10,6 +10,8 @@ from copycat.types import Release
 
 __all__ = [
     "ApplyResult",
+    "AvailabilityChanged",
+    "Change",
     "IncarnationRecorded",
     "MachineQuery",
     "QueryAnswer",
@@ -60,6 +62,21 @@ class IncarnationRecorded(msgspec.Struct, frozen=True):
     incarnation: int
 
 
+class AvailabilityChanged(msgspec.Struct, frozen=True):
+    """A leader wrote whether it hears `member` (C38), in entry `index`."""
+
+    member: int
+    is_available: bool
+    index: int
+    time_ms: int
+    """Log time of the entry."""
+
+
+Change = (
+    SessionOpened | SessionKeptAlive | SessionEnded | IncarnationRecorded | AvailabilityChanged
+)
+
+
 class ApplyResult(msgspec.Struct, frozen=True):
     """All that a slice did, in log order.
 
@@ -70,7 +87,7 @@ class ApplyResult(msgspec.Struct, frozen=True):
     last_applied: int
     time_ms: int
     replies: list[RunReply]
-    changes: list[SessionOpened | SessionKeptAlive | SessionEnded | IncarnationRecorded]
+    changes: list[Change]
     rejected: list[tuple[int, int, int]]
     next_due_ms: int = 0
     """Log time of the next scheduled callback or expiring key; 0 for none."""

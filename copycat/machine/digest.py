@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from copycat.machine.availability import SavedRow
 from copycat.machine.commit import Commit
 from copycat.machine.sessions import ServerSession, SessionTable
 from copycat.machine.timers import Scheduled, timer_of
@@ -111,14 +112,19 @@ def _by_key(value: dict[Any, Any]) -> Any:
 def digest_of(
     position: tuple[int, int],
     sessions: SessionTable,
-    incarnations: dict[int, int],
+    members: tuple[dict[int, int], list[SavedRow]],
     due_times: tuple[list[tuple[int, int]], list[tuple[int, int]]],
     state: bytes | None,
 ) -> bytes:
-    """32 bytes over all that followed from the log. The cut into runs does not show."""
+    """32 bytes over all that followed from the log. The cut into runs does not show.
+
+    members: the incarnations, and which members are heard.
+    """
     digest = hashlib.sha256()
-    members = [(f"{member:x}", f"{number:x}") for member, number in incarnations.items()]
-    digest.update(_encode((position, members, due_times)))
+    incarnations = [(f"{member:x}", f"{number:x}") for member, number in members[0].items()]
+    digest.update(_encode((position, incarnations, due_times)))
+    if members[1]:
+        digest.update(_encode(members[1]))
     for record in sessions:
         row = (
             record.session,

@@ -13,11 +13,13 @@ from copycat.errors import require
 
 __all__ = [
     "EVERY_SESSION",
+    "decode_availability",
     "decode_close",
     "decode_expire",
     "decode_incarnation",
     "decode_keep_alive",
     "decode_register",
+    "encode_availability",
     "encode_close",
     "encode_expire",
     "encode_incarnation",
@@ -91,6 +93,18 @@ def decode_incarnation(payload: bytes) -> tuple[int, int]:
     """(member, incarnation)."""
     require(len(payload) == 32, "an INCARNATION of another size", payload=payload)
     return int.from_bytes(payload[:16], "little"), int.from_bytes(payload[16:], "little")
+
+
+def encode_availability(member: int, *, is_available: bool) -> bytes:
+    """AVAILABILITY: a member, 128 bits, and whether the leader hears it (C38)."""
+    return member.to_bytes(16, "little") + bytes([is_available])
+
+
+def decode_availability(payload: bytes) -> tuple[int, bool]:
+    """(member, is_available)."""
+    is_whole = len(payload) == 17 and payload[16] <= 1
+    require(is_whole, "an AVAILABILITY that is none", payload=payload)
+    return int.from_bytes(payload[:16], "little"), bool(payload[16])
 
 
 def _unpack(layout: Struct, payload: bytes) -> tuple[int, ...]:

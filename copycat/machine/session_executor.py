@@ -19,6 +19,7 @@ from copycat.errors import (
 from copycat.machine import envelope
 from copycat.machine.apply_result import (
     ApplyResult,
+    Change,
     IncarnationRecorded,
     MachineQuery,
     QueryAnswer,
@@ -28,6 +29,7 @@ from copycat.machine.apply_result import (
     SessionOpened,
 )
 from copycat.machine.attributes import attributes_of
+from copycat.machine.availability import AvailabilityRow, AvailabilityTable
 from copycat.machine.digest import digest_of, encode_state
 from copycat.machine.machine import StateMachine
 from copycat.machine.machine_runtime import MachineRuntime
@@ -42,14 +44,13 @@ from copycat.machine.skipping import cut_at
 from copycat.machine.snapshot import Position, read_snapshot, write_snapshot
 from copycat.machine.state_stream import PieceWriter
 from copycat.machine.user_code import Refusals, no_refusals
-from copycat.types import EntryKind, Run, SessionState
+from copycat.protocol.codec_configuration import decode_configuration
+from copycat.types import EntryKind, Release, Run, SessionState
 
 __all__ = ["SessionExecutor"]
 
 _COMMAND = int(EntryKind.COMMAND)
 _GAP = int(EntryKind.GAP)
-
-Change = SessionOpened | SessionKeptAlive | SessionEnded | IncarnationRecorded
 
 
 class SessionExecutor:
@@ -79,6 +80,7 @@ class SessionExecutor:
         self._release_tracker = self._runtime.release_tracker
         self.commands = self._runtime.commands
         self._incarnations: dict[int, int] = {}
+        self._availability = AvailabilityTable()
         self._last_applied = 0
         self._time_ms = 0
         self._gap_index = 0
@@ -121,6 +123,11 @@ class SessionExecutor:
         """The committed incarnations by member (C16)."""
         return dict(self._incarnations)
 
+    @property
+    def availability(self) -> dict[int, AvailabilityRow]:
+        """What leaders wrote last of each member that they did not hear at some time (C38)."""
+        return self._availability.rows()
+
     def session_rows(self) -> list[SessionRow]:
         """Every open session, in the order of registration."""
         return [record.row() for record in self._sessions]
@@ -130,7 +137,7 @@ class SessionExecutor:
         return digest_of(
             (self._last_applied, self._time_ms),
             self._sessions,
-            self._incarnations,
+            (self._incarnations, self._availability.packed()),
             (self._runtime.timers.rows(), self._runtime.keys.rows()),
             self.encode_state(),
         )
@@ -174,7 +181,9 @@ class SessionExecutor:
             valid_from=self._valid_from,
         )
         incarnations = pack_incarnations(self._incarnations)
-        position = Position(self._last_applied, self._time_ms, incarnations)
+        position = Position(
+            self._last_applied, self._time_ms, incarnations, self._availability.packed()
+        )
         self._runtime.take_snapshot(partial(self._write_sections, position, write_piece))
 
     def _write_sections(self, position: Position, write_piece: PieceWriter) -> None:
@@ -200,6 +209,7 @@ class SessionExecutor:
         self._last_applied, self._time_ms = position.last_applied, position.time_ms
         self._gap_index = self._valid_from = 0
         self._incarnations = unpack_incarnations(position.incarnations)
+        self._availability.replace(position.availability)
         self._runtime.restart(self._last_applied, self._time_ms)
         try:
             finish()
@@ -394,7 +404,16 @@ class SessionExecutor:
             case EntryKind.INCARNATION:
                 self._record_incarnation(*envelope.decode_incarnation(payload))
             case EntryKind.CONFIGURATION:
-                pass  # who is a member is the core's business, and not a part of the state
+                # Who is a member is the core's business; the state only forgets who is none.
+                configuration = decode_configuration(payload, f"entry {index}")
+                members = {each.member for each in configuration.members}
+                self._availability.retain(members, self._release_tracker)
+            case EntryKind.AVAILABILITY:
+                member, is_available = envelope.decode_availability(payload)
+                is_needed = index == self._release_tracker.snapshot_only_index
+                policy = Release.UNKNOWN if is_needed else Release.ANY
+                row = AvailabilityRow(index, is_available, self._time_ms, policy)
+                self._changes.append(self._availability.record(member, row, self._release_tracker))
             case _:
                 unreachable("an entry of this kind cannot be applied", kind=kind)
 

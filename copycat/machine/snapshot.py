@@ -22,6 +22,7 @@ import msgspec
 
 from copycat.errors import CorruptLogError, FormatVersionError, SerializationError
 from copycat.machine.apply_result import RunReply
+from copycat.machine.availability import SavedRow
 from copycat.machine.class_schema import ClassSchema
 from copycat.machine.release_state import ReleaseState
 from copycat.machine.state_stream import PieceWriter, StateStream
@@ -44,11 +45,14 @@ DECODING_ERRORS = (msgspec.MsgspecError, TypeError, ValueError, RecursionError)
 
 
 class Position(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
-    """Where in the log the snapshot was taken, and the incarnations of members (C16)."""
+    """Where in the log the snapshot was taken, and what is known of members: the incarnations of
+    their directories (C16), and whether leaders hear them."""
 
     last_applied: int
     time_ms: int
     incarnations: list[tuple[bytes, bytes]]
+    availability: list[SavedRow] = []
+    """See `AvailabilityTable` (C38)."""
 
 
 class SavedSession(msgspec.Struct, array_like=True, forbid_unknown_fields=True):

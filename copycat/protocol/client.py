@@ -192,6 +192,8 @@ class MemberView(msgspec.Struct, frozen=True):
     """Whether the member that answers has a link to it."""
     match_index: int = 0
     """How far the leader, which answers, knows its log to be durable; 0 when that is unknown."""
+    is_available: bool = True
+    """Whether leaders hear it, as entries say that the member which answers has applied (C38)."""
 
 
 class Registered(msgspec.Struct, frozen=True):

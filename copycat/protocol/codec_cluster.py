@@ -161,7 +161,7 @@ def encode_cluster_answer(message: ClusterView | ChangeRefused) -> bytes:
 def _pack_members(members: tuple[MemberView, ...]) -> bytes:
     parts = [_COUNT.pack(len(members))]
     for one in members:
-        flags = one.is_promotable + 2 * one.is_reachable
+        flags = one.is_promotable + 2 * one.is_reachable + 4 * one.is_available
         fixed = _MEMBER.pack(MEMBER_TYPE_CODES[one.type], flags, one.since, one.match_index)
         parts += [_pack_wide(one.member), fixed, pack_text(one.address)]
     return b"".join(parts)
@@ -226,7 +226,7 @@ def _members(reader: Reader, what: str) -> tuple[MemberView, ...]:
 def _member(reader: Reader, what: str) -> MemberView:
     member = MemberId(reader.wide())
     type_number, flags, since, match_index = reader.unpack(_MEMBER)
-    if flags > 3:
+    if flags > 7:
         raise ProtocolError(f"{what}: the flags of a member are {flags}")
     return MemberView(
         member=member,
@@ -235,5 +235,6 @@ def _member(reader: Reader, what: str) -> MemberView:
         since=since,
         is_promotable=bool(flags & 1),
         is_reachable=bool(flags & 2),
+        is_available=bool(flags & 4),
         match_index=match_index,
     )

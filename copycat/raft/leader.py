@@ -314,6 +314,7 @@ def on_tick(raft: State, leader_state: LeaderState, elapsed_ms: int) -> None:
     if now_ms >= leader_state.heartbeat_at_ms:
         leader_state.heartbeat_at_ms = now_ms + raft.options.heartbeat_interval_ms
         leader_state.commit_heartbeat_at_ms = NEVER_MS
+        leader_state.heard.on_round(now_ms, leader_state.progress)
         for peer in leader_state.progress:
             leader_state.replicator.send_heartbeat(raft, peer)
         install_snapshot.advance_deletion_floor(raft, leader_state)

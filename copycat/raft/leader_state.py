@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copycat.raft.availability import HeardMembers
 from copycat.raft.pending_changes import PendingChanges
 from copycat.raft.read_index import ReadRounds
 from copycat.raft.replication import Replicator
@@ -21,6 +22,7 @@ class LeaderState:
         "check_at_ms",
         "commit_heartbeat_at_ms",
         "departing",
+        "heard",
         "heartbeat_at_ms",
         "is_second_look",
         "is_transfer_requested",
@@ -49,6 +51,8 @@ class LeaderState:
         """What each peer proved, and what was sent to it: the mapping of `replicator`, which
         changes it in place."""
         self.reads = ReadRounds()
+        self.heard = HeardMembers()
+        """Who answers heartbeats (C38)."""
         self.changes = PendingChanges()
         """What this leader was asked to change, and who is being promoted."""
         self.limited: tuple[MemberId, ...] = ()

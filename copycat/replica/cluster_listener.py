@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from copycat.raft.configuration import Configuration
-from copycat.types import MemberId
+from copycat.types import MemberId, MemberStatus
 
 __all__ = ["ClusterListener"]
 
@@ -22,6 +22,7 @@ class ClusterListener(Protocol):
         """`leader` leads `term`; 0 when nobody is known to lead."""
         ...
 
-    def link_changed(self, member: MemberId, *, is_up: bool) -> None:
-        """The link that this member writes to `member` on was opened, or broke."""
+    def status_changed(self, member: MemberId, status: MemberStatus) -> None:
+        """An entry is applied that says that the leader hears `member` again, or not any more
+        (C38)."""
         ...

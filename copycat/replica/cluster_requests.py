@@ -285,6 +285,7 @@ class ClusterRequests:
 
     def _members_of(self, configuration: Configuration) -> tuple[MemberView, ...]:
         links, me = self._members.links, self._members.member
+        unavailable = self._status().unavailable
         return tuple(
             MemberView(
                 each.member,
@@ -294,6 +295,7 @@ class ClusterRequests:
                 each.is_promotable,
                 each.member == me or each.member in links,
                 self._match_index(each.member),
+                each.member not in unavailable,
             )
             for each in configuration.members
         )

@@ -96,6 +96,8 @@ class MemberTable(Mapping[MemberId, str]):
         self._records = self._all_records()
         self.links: set[MemberId] = set()
         """Peers that this member can write to. Members only, once a change of them is adopted."""
+        self.unavailable: frozenset[MemberId] = frozenset()
+        """Whom leaders do not hear, as their entries say that are applied here (C38)."""
         self.guests: dict[MemberId, Guest] = {}
         """The last one that came, or was asked for, last (`Membership`)."""
         self.invited: set[MemberId] = set()

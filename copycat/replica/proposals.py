@@ -27,6 +27,7 @@ from copycat.machine.apply_result import (
     SessionOpened,
 )
 from copycat.machine.envelope import (
+    encode_availability,
     encode_close,
     encode_expire,
     encode_incarnation,
@@ -426,6 +427,12 @@ class ProposalQueue:
         if self._admitting:
             self._propose(EntryKind.INCARNATION, encode_incarnation(member, incarnation))
 
+    def propose_availability(self, member: MemberId, *, is_available: bool) -> None:
+        """Write whether this leader hears a member (C38)."""
+        if self._admitting:
+            body = encode_availability(member, is_available=is_available)
+            self._propose(EntryKind.AVAILABILITY, body)
+
     # ---- what comes back -------------------------------------------------------------------
 
     def appended(self, first_index: int, proposals: Sequence[Proposal]) -> None:
@@ -456,7 +463,7 @@ class ProposalQueue:
                 case SessionEnded():
                     ended.append(change)
                 case _:
-                    pass  # incarnations are the handshake's
+                    pass  # what is said of members is the replica's
         for reply in outcome.replies:
             self._reply(reply)
         # Only now: what a session did before its end in this slice has its replies.

@@ -13,7 +13,11 @@ from functools import partial
 from typing import assert_never
 
 from copycat.errors import CopycatError, IllegalMemberStateError, require
-from copycat.machine.apply_result import ApplyResult, IncarnationRecorded
+from copycat.machine.apply_result import (
+    ApplyResult,
+    AvailabilityChanged,
+    IncarnationRecorded,
+)
 from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.client import ClusterRequest, ServerMessage
 from copycat.protocol.codec_hello import encode_hello
@@ -36,6 +40,7 @@ from copycat.raft.events import (
     Unreachable,
 )
 from copycat.replica.applier import Applier
+from copycat.replica.availability import Availability
 from copycat.replica.cluster_listener import ClusterListener
 from copycat.replica.cluster_requests import ClusterRequests
 from copycat.replica.compaction import CompactionRunner
@@ -151,6 +156,7 @@ class Replica:
         self._build_those_that_step(driver, stores)
         for member, number in executor.incarnations.items():
             self.record_incarnation(member, number)
+        self.load_availability()
 
     def _build_those_that_step(self, driver: Driver, stores: MemberStores) -> None:
         """The other half of `__init__`: the parts that step the core, through the driver."""
@@ -189,13 +195,25 @@ class Replica:
             cluster_requests,
             self._local_requests,
         )
+        self._availability = Availability(raft, clock, members, queue, listeners)
         disk = self.disk_space = DiskSpace(
             options, raft, log, clock, inbox, driver, sessions, queue, queries, outage, ballast
         )
         shake = self._handshake = handshake_of(members, options, stores)
         file = stores.time_file
         self._maintenance = Maintenance(
-            log, clock, inbox, sessions, queue, shake, recovery, taker, compaction, disk, file
+            log,
+            clock,
+            inbox,
+            sessions,
+            queue,
+            shake,
+            recovery,
+            taker,
+            compaction,
+            disk,
+            file,
+            self._availability,
         )
         self._inbound = PeerInbound(
             raft, clock, inbox, driver, requests, outage, disk, sender, receiver
@@ -461,12 +479,12 @@ class Replica:
         self._driver.link_opened(event.peer)
         self._step(event)
         self._cluster_requests.link_opened(event.peer)
-        self._link_changed(event.peer, is_up=True)
+        self._availability.link_changed(event.peer, is_up=True)
 
     def _on_peer_down(self, peer: MemberId) -> None:
         self._link_ended(peer)
         self._driver.step_queued()
-        self._link_changed(peer, is_up=False)
+        self._availability.link_changed(peer, is_up=False)
 
     def _link_ended(self, peer: MemberId) -> None:
         """What was sent to this peer and not answered may be lost. The core is told next."""
@@ -474,10 +492,6 @@ class Replica:
         if peer == self.raft.leader:
             self._requests.forwarded_requests.fail_all("")
         self._driver.queue(Unreachable(peer))
-
-    def _link_changed(self, peer: MemberId, *, is_up: bool) -> None:
-        for listener in self._cluster_listeners:
-            listener.link_changed(peer, is_up=is_up)
 
     # ---- the machine ---------------------------------------------------------------------
 
@@ -489,6 +503,8 @@ class Replica:
         for change in outcome.changes:
             if isinstance(change, IncarnationRecorded):
                 self.record_incarnation(change.member, change.incarnation)
+            elif isinstance(change, AvailabilityChanged):
+                self._availability.applied(change)
         if self._proposal_queue.applied(outcome):
             self._maintenance.run_soon()
 
@@ -499,6 +515,10 @@ class Replica:
             raise error
         if member == self.member:
             self._step(IncarnationCommitted())
+
+    def load_availability(self) -> None:
+        """See `IncarnationRecorder`."""
+        self._availability.load(self._executor.availability)
 
     def take_snapshot(self, done: Callable[[Snapshot | CopycatError], None]) -> None:
         """Take a snapshot as soon as may be; `done` in a turn, with it or with why not."""
@@ -549,6 +569,7 @@ class Replica:
             self._proposal_queue.step_down()
             self._queries.step_down()
             self._cluster_requests.step_down()
+            self._availability.step_down()
             self._membership.stepped_down()
         if self.outage.leader_changed(effect.leader):
             self._requests.forwarded_requests.fail_all(leader)
@@ -558,6 +579,12 @@ class Replica:
             cluster_listener.leader_changed(effect.leader, effect.term)
         self._state = effect.state
         self._states.show()
+
+    def _unavailable(self) -> frozenset[MemberId]:
+        """Whom leaders do not hear; a reserve, which has no log, goes by its own links."""
+        if self.raft.is_reserve:
+            return frozenset(self.outage.unlinked_members())
+        return self.members.unavailable
 
     def status(self) -> Status:
         """This member now."""
@@ -585,6 +612,7 @@ class Replica:
             member=self.member,
             leader_member=raft.leader,
             unreachable_members=frozenset(self.outage.unlinked_members()),
+            unavailable=self._unavailable(),
             configuration=self.members.committed,
             applied_time_ms=self._executor.time_ms,
         )

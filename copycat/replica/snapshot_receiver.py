@@ -52,10 +52,14 @@ _NoRoom = DiskFullError | ResourceError
 
 
 class IncarnationRecorder(Protocol):
-    """Who remembers which directory of each member the cluster knows (C16): the replica."""
+    """Who remembers what the state says of members: the replica."""
 
     def record_incarnation(self, member: int, incarnation: int) -> None:
-        """The state that is applied here knows this incarnation of `member`."""
+        """The state that is applied here knows this incarnation of `member` (C16)."""
+        ...
+
+    def load_availability(self) -> None:
+        """The state that is applied here is another one, and says who is heard (C38)."""
         ...
 
 
@@ -287,6 +291,7 @@ class SnapshotReceiver:
         self._tell(offer, snapshot)
         for member, incarnation in self._executor.incarnations.items():
             self._incarnations.record_incarnation(member, incarnation)
+        self._incarnations.load_availability()
         self._taker.keep(stale)
         log.info("a snapshot of the leader was installed: %d entries", snapshot.entry.index)
 

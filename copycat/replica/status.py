@@ -92,6 +92,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The id of the leader; 0 while none is known."""
     unreachable_members: frozenset[MemberId] = frozenset()
     """The ids of those in `unreachable`."""
+    unavailable: frozenset[MemberId] = frozenset()
+    """The ids of those that the leader does not hear, as its entries say that are applied here
+    (C38). Of a reserve, which has no entries: those to which it has no link."""
     configuration: Configuration
     """The newest configuration of which this member knows that it is committed; `members` are
     those of the newest one."""
@@ -107,6 +110,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
             leader_member=MemberId(0),
             unreachable=(),
             unreachable_members=frozenset(),
+            unavailable=frozenset(),
         )
 
 

@@ -66,8 +66,8 @@ class Cluster:
     # --- what it is -------------------------------------------------------------------------
 
     def _member(self, record: MemberRecord, entry: EntryId, status: Status) -> Member:
-        is_unreachable = record.member in status.unreachable_members
-        word = MemberStatus.UNAVAILABLE if is_unreachable else MemberStatus.AVAILABLE
+        is_unavailable = record.member in status.unavailable
+        word = MemberStatus.UNAVAILABLE if is_unavailable else MemberStatus.AVAILABLE
         return Member(record, entry, word, self._change, self._member_listeners)
 
     def _event_member(self, record: MemberRecord, entry: EntryId) -> Member:

@@ -84,9 +84,8 @@ class ClusterEvents:
             record = MemberRecord(leader, MemberType.INACTIVE)
         self.elections.fire(self._make_member(record, self._known.entry))
 
-    def link_changed(self, member: MemberId, *, is_up: bool) -> None:
-        """The server is connected to `member` again, or not any more."""
-        status = MemberStatus.AVAILABLE if is_up else MemberStatus.UNAVAILABLE
+    def status_changed(self, member: MemberId, status: MemberStatus) -> None:
+        """An entry says that the leader hears `member` again, or not any more."""
         self._member_listeners.fire_status(member, status)
 
 
@@ -110,6 +109,6 @@ class ClusterWatch:
         """See `ClusterListener`."""
         self._call_back(partial(self._events.leader_elected, leader, term))
 
-    def link_changed(self, member: MemberId, *, is_up: bool) -> None:
+    def status_changed(self, member: MemberId, status: MemberStatus) -> None:
         """See `ClusterListener`."""
-        self._call_back(partial(self._events.link_changed, member, is_up=is_up))
+        self._call_back(partial(self._events.status_changed, member, status))

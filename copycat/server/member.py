@@ -82,7 +82,9 @@ class Member:
 
     @property
     def status(self) -> MemberStatus:
-        """UNAVAILABLE while this server is not connected to the member, else AVAILABLE."""
+        """UNAVAILABLE while the leader does not hear the member: an entry of the log says so, and
+        another one that it is AVAILABLE again, a while later if that changes often. A reserve
+        has no log; at a reserve it is UNAVAILABLE while that is not connected to the member."""
         return self._status
 
     async def promote(self, type: MemberTypeLike | None = None) -> None:
@@ -118,8 +120,10 @@ class Member:
         return self._listeners.types(self.id).add(callback)
 
     def on_status_change(self, callback: Callable[[MemberStatus], object]) -> Listener:
-        """Call `callback` with each new status of the member, in the application's loop. An
-        `async def` becomes a task of that loop."""
+        """Call `callback` with each new status of the member, when an entry that says so is
+        applied, in the application's loop. An `async def` becomes a task of that loop. A server
+        that starts reads its log from its snapshot on, and calls back with what it reads; a
+        reserve, which has no log, when it is connected to the member, or not any more."""
         check_callback("on_status_change", callback, "a MemberStatus", awaited=True)
         return self._listeners.statuses(self.id).add(callback)
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from copycat.config import member_id
 from copycat.errors import CopycatError, DiskError, DiskFullError, InvariantError
-from copycat.machine.apply_result import ApplyResult
+from copycat.machine.apply_result import ApplyResult, AvailabilityChanged
 from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.peer import ConfigurationNotice, PeerMessage
 from copycat.raft.configuration import Configuration
 from copycat.replica.known_configurations import configuration_of, entry_configuration
 from copycat.seeded_random import SimRandom
+from copycat.sim.checkers.availability import StatusChecker
 from copycat.sim.checkers.compaction import CompactionLaws
 from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.linearizability import Operation
@@ -80,6 +81,7 @@ class Cluster:
             self._elected,
             Configuration.bootstrap(by_id),
         )
+        self.statuses = StatusChecker(options.raft.election_timeout_ms)
         self.hosts: list[SimHost] = []
         self._build_hosts(random)
         self.clients = [self._build_client(number, random) for number in range(self._n_clients)]
@@ -251,6 +253,11 @@ class Cluster:
             self._read_committed(host)
         executor = host.executor
         valid_from = 0 if executor is None else executor.valid_from
+        for change in outcome.changes:
+            if isinstance(change, AvailabilityChanged) and self.statuses.applied(
+                host.number, change
+            ):
+                self.trace.mark(f"member {'available' if change.is_available else 'unavailable'}")
         host.disk_model.released(outcome.last_applied, outcome.releases)
         self.sessions.outcome(host.number, outcome, valid_from)
         if outcome.last_applied < valid_from:

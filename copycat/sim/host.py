@@ -33,7 +33,7 @@ from copycat.sim.network import Network
 from copycat.sim.workers import Workers
 from copycat.sim.world import SimClock, Trace, World
 from copycat.storage.interface import SaveTicket, SyncTicket
-from copycat.types import MemberId, ServerState
+from copycat.types import MemberId, MemberStatus, ServerState
 
 __all__ = ["Connection", "Observer", "ProcessHost", "SimHost"]
 
@@ -417,8 +417,8 @@ class _Listener:
     def leader_changed(self, leader: MemberId, term: int) -> None:
         """Elections have checkers of their own."""
 
-    def link_changed(self, member: MemberId, *, is_up: bool) -> None:
-        """What a link is, its owner knows."""
+    def status_changed(self, member: MemberId, status: MemberStatus) -> None:
+        """What was applied has a checker of its own."""
 
 
 def peek(frame: Frame) -> PeerMessage | None:

@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 _HEADER = FRAME.size
-_LAST_ENTRY_KIND = 10
+_LAST_ENTRY_KIND = 11
 _ZEROS = bytes(8)
 _READ_BYTES = 4096
 """Of the end of a segment, the first time; each further read doubles what is at hand."""

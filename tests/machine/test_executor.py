@@ -18,9 +18,11 @@ from copycat.machine import Commit, ServerSession, StateMachine, command, query
 from copycat.machine.apply_result import IncarnationRecorded, MachineQuery
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.session_executor import SessionExecutor
+from copycat.protocol.codec_configuration import encode_configuration
+from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
 from copycat.protocol.operations import Command, encode_operation
 from copycat.protocol.results import decode_result
-from copycat.types import EntryKind
+from copycat.types import EntryId, EntryKind, MemberId, MemberType
 from tests.machine.runs import Script, values
 
 
@@ -283,6 +285,8 @@ def test_f23_a_result_whose_encoding_raises_anything_is_an_error_in_its_place() 
 def test_an_entry_that_changes_the_members_is_no_part_of_the_state() -> None:
     script = Script(KeyValueStore())
     state = script.executor.encode_state()
-    script.entry(EntryKind.CONFIGURATION)
+    record = MemberRecord(MemberId(1), MemberType.ACTIVE, "a:1")
+    payload = encode_configuration(ConfigurationRecord(EntryId(1, 1), 7, (record,)))
+    script.entry(EntryKind.CONFIGURATION, payload)
     assert script.executor.last_applied == 1
     assert script.executor.encode_state() == state

@@ -124,7 +124,7 @@ PEERS: list[peer.PeerMessage] = [
 JOINER = MemberId((1 << 126) + 5)
 MEMBERS = (
     client.MemberView(LEADER, MemberType.ACTIVE, "a:1", match_index=41),
-    client.MemberView(JOINER, MemberType.PASSIVE, "d:1", 40, True, False, 12),
+    client.MemberView(JOINER, MemberType.PASSIVE, "d:1", 40, True, False, 12, False),
 )
 VIEW = client.ClusterView(
     request=8,

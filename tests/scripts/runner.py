@@ -38,6 +38,8 @@ A transcript is blocks, a blank line between them: commands (a line each, or `;`
     node 4 / link 4     a member with an empty directory starts / has links to everybody
     add 1 4 passive [t:i]   ask member 1 that member 4 is added (base t:i: by default what 1 has)
     promote 1 4 active / demote 1 3 passive / remove 1 3    the same, each with a base if need be
+    news                from here on `run` writes who is available, and says so (C38)
+    flap 3 40 60        3 hears nobody for 40 ms, then everybody for 60 ms
     wipe 3              its log and its state are deleted, as its core asked
     members             the newest configuration that each knows, and the newest committed one
     show / floor / log 2 / network / hush / speak
@@ -95,6 +97,7 @@ from copycat.raft.events import StorageFull, TransferRequested
 from copycat.types import NO_ENTRY, ChangeKind, EntryId, MemberId, MemberType, ServerState
 from tests.raft.changing import text_of
 from tests.raft.cluster import Cluster, Envelope
+from tests.raft.statuses import Statuses
 
 __all__ = ["run_transcript"]
 
@@ -137,6 +140,7 @@ class _Runner:
         self.cluster = Cluster(1)
         self.slow: set[int] = set()
         self.is_speaking = False
+        self.statuses: Statuses | None = None
         self.lines: list[str] = []
 
     def run(self, words: list[str]) -> list[str]:
@@ -210,6 +214,7 @@ class _Runner:
             fresh="fresh" in words,
         )
         self.cluster.watch = self.watch
+        self.statuses = None
         self.slow.clear()
         if "young" not in words and "fresh" not in words:
             self.cluster.age()
@@ -308,6 +313,20 @@ class _Runner:
         for _ in range(int(elapsed_ms) // step_ms):
             self.do_tick("all", str(step_ms))
             self.do_stabilize()
+            if self.statuses is not None:
+                for number in self.cluster.nodes:
+                    self.statuses.write(number)
+                self.do_stabilize()
+                self.lines += self.statuses.news()
+
+    def do_news(self) -> None:
+        self.statuses = Statuses(self.cluster)
+
+    def do_flap(self, number: str, silent_ms: str, heard_ms: str) -> None:
+        self.do_isolate(number)
+        self.do_run(silent_ms)
+        self.do_heal()
+        self.do_run(heard_ms)
 
     def do_crash(self, number: str, keep: str = "0") -> None:
         lost = self.cluster.crash(int(number), keep=int(keep))

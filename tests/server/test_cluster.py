@@ -66,7 +66,7 @@ def test_two_members_at_one_address_are_two() -> None:
         leader="b:1",
         leader_member=NEW,
         unreachable=("b:1",),
-        unreachable_members=frozenset({OLD}),
+        unavailable=frozenset({OLD}),
     )
     status = follows
     named: list[MemberId] = []

@@ -100,12 +100,12 @@ def test_each_election_is_heard_once(heard: Heard) -> None:
     assert heard.take() == ["leader a:1", "leader a:1"]
 
 
-def test_links_of_a_member_are_its_status(heard: Heard) -> None:
+def test_the_status_of_a_member_is_heard_by_its_own_listeners(heard: Heard) -> None:
     seen: list[MemberStatus] = []
     heard.member(MemberRecord(B, MemberType.ACTIVE, "b:1"), EntryId(0, 0)).on_status_change(
         seen.append
     )
-    heard.events.link_changed(B, is_up=False)
-    heard.events.link_changed(A, is_up=False)
-    heard.events.link_changed(B, is_up=True)
+    heard.events.status_changed(B, MemberStatus.UNAVAILABLE)
+    heard.events.status_changed(A, MemberStatus.UNAVAILABLE)
+    heard.events.status_changed(B, MemberStatus.AVAILABLE)
     assert seen == [MemberStatus.UNAVAILABLE, MemberStatus.AVAILABLE]

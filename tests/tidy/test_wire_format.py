@@ -88,6 +88,7 @@ class Cursor:
             bool(flags & 1),
             bool(flags & 2),
             match_index,
+            bool(flags & 4),
         )
 
     def read(self, kind: str) -> Any:

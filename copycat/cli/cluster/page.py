@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from copycat.cli.formatting import table
 from copycat.protocol.client import ClusterView, MemberView
 from copycat.protocol.member_record import member_name
-from copycat.types import MemberId, MemberType, ServerState
+from copycat.types import MemberId, MemberStatus, MemberType, ServerState
 
 __all__ = ["ChangedMember", "MemberLine", "change_lines", "name_in", "status_lines"]
 
@@ -114,6 +114,13 @@ def _is_linked(view: ClusterView, line: MemberLine) -> bool:
     return line.member.is_reachable or view.member != view.leader
 
 
+def _remark(view: ClusterView, line: MemberLine) -> str:
+    """What the leader finds wrong with a member that answers this command."""
+    if not _is_linked(view, line):
+        return " (no link)"
+    return "" if line.member.is_available else " (unavailable)"
+
+
 class _Lag(NamedTuple):
     """How far a member is behind what the cluster has committed."""
 
@@ -157,13 +164,17 @@ def _row(view: ClusterView, line: MemberLine) -> tuple[str, ...]:
     return (
         name_in(view, member),
         kind,
-        role if _is_linked(view, line) else f"{role} (no link)",
+        f"{role}{_remark(view, line)}",
         str(here.term),
         *(f"{index:,}" if has_log else "–" for index in indexes),
         lag,
         "full" if here.storage_full else "ok",
         here.version,
     )
+
+
+def _status(member: MemberView) -> MemberStatus:
+    return MemberStatus.AVAILABLE if member.is_available else MemberStatus.UNAVAILABLE
 
 
 class _Quorum(NamedTuple):
@@ -236,6 +247,7 @@ def _member_document(view: ClusterView, line: MemberLine) -> dict[str, Any]:
         "promotable": member.is_promotable,
         "role": _role(view, line),
         "linked": _is_linked(view, line),
+        "status": str(_status(member)),
         "lag": _lag_document(view, line),
     }
     if here is None:

@@ -21,7 +21,7 @@ from copycat.protocol.member_record import ConfigurationRecord
 from copycat.protocol.operations import Command
 from copycat.protocol.results import decode_result, encode_result
 from copycat.storage.reader import StoredEntry
-from copycat.types import EntryKind, SkippedEntry
+from copycat.types import EntryKind, MemberStatus, SkippedEntry
 
 __all__ = ["KINDS", "Filter", "RecordReader", "kind_name", "lines_of"]
 
@@ -249,10 +249,17 @@ def _incarnation(payload: bytes) -> dict[str, Any]:
     return {"member": f"{member:032x}", "incarnation": f"{incarnation:032x}"}
 
 
+def _availability(payload: bytes) -> dict[str, Any]:
+    member, is_available = envelope.decode_availability(payload)
+    status = MemberStatus.AVAILABLE if is_available else MemberStatus.UNAVAILABLE
+    return {"member": f"{member:032x}", "status": str(status)}
+
+
 _DECODERS: dict[int, Callable[[bytes], dict[str, Any]]] = {
     EntryKind.REGISTER: _register,
     EntryKind.KEEP_ALIVE: _keep_alive,
     EntryKind.CLOSE: lambda payload: {"session": envelope.decode_close(payload)},
     EntryKind.EXPIRE: _expire,
     EntryKind.INCARNATION: _incarnation,
+    EntryKind.AVAILABILITY: _availability,
 }

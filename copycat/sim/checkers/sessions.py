@@ -20,8 +20,9 @@ from copycat.machine.apply_result import (
     SessionKeptAlive,
     SessionOpened,
 )
-from copycat.machine.envelope import decode_keep_alive
+from copycat.machine.envelope import decode_availability, decode_keep_alive
 from copycat.protocol.client import Results
+from copycat.protocol.codec_configuration import decode_configuration
 from copycat.sim.checkers.compaction import Write
 from copycat.sim.checkers.linearizability import UNKNOWN, Operation
 from copycat.sim.checkers.log_history import violated
@@ -84,6 +85,8 @@ class SessionChecker:
         self._rejected: set[tuple[int, int, int]] = set()
         self._fixed: set[int] = set()
         """Entries that are no commands and no keep-alives: only a snapshot replaces them (C19)."""
+        self._statuses: dict[int, int] = {}
+        """By member: the newest entry that says whether it is heard."""
         self._last_noop_ms = 0
         self._noops: list[int] = []
         """Indexes of the no-ops replayed: each is the first entry of a leader."""
@@ -133,6 +136,7 @@ class SessionChecker:
                 self._claim(self._sessions[session], acked)
         else:
             self._fixed.add(run.first_index)
+            self._release_statuses(run)
         if run.kind == EntryKind.NOOP:
             self._last_noop_ms = run.time_ms
             self._noops.append(run.first_index)
@@ -140,6 +144,19 @@ class SessionChecker:
         is_timed = run.kind == EntryKind.EXPIRE
         for change in self._at.get(run.first_index, ()):
             self._replay_change(change, run.time_ms, is_timed=is_timed)
+
+    def _release_statuses(self, run: Run) -> None:
+        """C38: the newest entry about each member stays, and none about who is no member."""
+        statuses = self._statuses
+        if run.kind == EntryKind.AVAILABILITY:
+            member, _ = decode_availability(run.payloads[0])
+            self._fixed.discard(statuses.get(member, 0))
+            statuses[member] = run.first_index
+        elif run.kind == EntryKind.CONFIGURATION and statuses:
+            configuration = decode_configuration(run.payloads[0], f"entry {run.first_index}")
+            members = {each.member for each in configuration.members}
+            for member in [member for member in statuses if member not in members]:
+                self._fixed.discard(statuses.pop(member))
 
     @staticmethod
     def _claim(session: _Session, acked: int) -> None:
