@@ -10,6 +10,7 @@ from copycat.machine.availability import AvailabilityRow
 from copycat.raft.availability import StatusRow, next_row, status_to_write
 from copycat.raft.core import Raft
 from copycat.replica.cluster_listener import ClusterListener
+from copycat.replica.disk_space import DiskSpace
 from copycat.replica.log_clock import LogClock
 from copycat.replica.members import MemberTable
 from copycat.replica.proposals import ProposalQueue
@@ -29,12 +30,14 @@ class Availability:
         clock: LogClock,
         members: MemberTable,
         queue: ProposalQueue,
+        disk_space: DiskSpace,
         listeners: Sequence[ClusterListener],
     ) -> None:
         self._raft = raft
         self._clock = clock
         self._members = members
         self._queue = queue
+        self._disk_space = disk_space
         self._listeners = listeners
         self._rows: dict[MemberId, StatusRow] = {}
         self._proposed: set[MemberId] = set()
@@ -81,10 +84,12 @@ class Availability:
         self._rounds = 0
 
     def write(self) -> None:
-        """This leader admits entries: after each round of heartbeats it writes what it sees of
-        the members where that differs from what is applied."""
+        """If this is a leader that admits entries: after each round of heartbeats it writes what
+        it sees of the members where that differs from what is applied."""
         leader_state = self._raft.leader_state
         if leader_state is None or leader_state.heard.rounds == self._rounds:
+            return
+        if not self._queue.admitting or self._disk_space.write_stall.reason:
             return
         self._rounds = leader_state.heard.rounds
         members, now_ms = self._members, self._clock.peek_ms()

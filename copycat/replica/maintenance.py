@@ -1,9 +1,8 @@
 """What a member does by the clock: sessions, timers, incarnations, files, and the note of time.
 
 Ten times a second the leader ends sessions that were silent too long, writes a TICK when a timer
-of the machine is due, and writes the incarnations of members that it met for the first time, and
-which members it hears. Every member then also starts what is due of compaction and snapshots, and
-looks at its recovery.
+of the machine is due, and writes the incarnations of members that it met for the first time. Every
+member then also starts what is due of compaction and snapshots, and looks at its recovery.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 from functools import partial
 
 from copycat.member.time_note import TimeFile, TimeNote
-from copycat.replica.availability import Availability
 from copycat.replica.compaction import CompactionRunner
 from copycat.replica.disk_space import ROOM_AGAIN_MS, DiskSpace
 from copycat.replica.host import Inbox, Lane
@@ -53,7 +51,6 @@ class Maintenance:
         compaction: CompactionRunner,
         disk_space: DiskSpace,
         time_file: TimeFile | None,
-        availability: Availability,
     ) -> None:
         self._log = log
         self._clock = clock
@@ -66,7 +63,6 @@ class Maintenance:
         self._compaction = compaction
         self._disk_space = disk_space
         self._time_file = time_file
-        self._availability = availability
         self._is_writing_note = False
         """A thread is writing the note of time."""
         self._note_ms = clock.now_ms
@@ -115,7 +111,6 @@ class Maintenance:
             self._proposal_queue.propose_tick()
         for member, incarnation in self._handshake.uncommitted_incarnations():
             self._proposal_queue.propose_incarnation(member, incarnation)
-        self._availability.write()
 
     # ---- the note of time --------------------------------------------------------------
 

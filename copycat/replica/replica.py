@@ -62,14 +62,14 @@ from copycat.replica.leader_search import LeaderSearch
 from copycat.replica.leadership_transfer import LeadershipTransfer, TransferOutcome
 from copycat.replica.local_requests import LocalRequests
 from copycat.replica.maintenance import PAUSE_MS, Maintenance
-from copycat.replica.members import Handshake, MemberTable, logged_incarnations
+from copycat.replica.members import MemberTable
 from copycat.replica.membership import Membership
 from copycat.replica.moved_members import MovedMembers
 from copycat.replica.options import MemberStores, ReplicaOptions
 from copycat.replica.proposals import ProposalQueue
 from copycat.replica.queries import Queries
 from copycat.replica.requests import RequestRouter
-from copycat.replica.restore import clock_of, core_of, restore
+from copycat.replica.restore import clock_of, core_of, handshake_of, restore
 from copycat.replica.server_states import ServerStates
 from copycat.replica.session_index import SessionIndex
 from copycat.replica.snapshot_receiver import SnapshotReceiver
@@ -83,19 +83,6 @@ from copycat.storage.snapshot_store import Snapshot
 from copycat.types import Compaction, CompactionReport, MemberId, ServerState
 
 __all__ = ["Replica", "ReplicaOptions"]
-
-
-def handshake_of(members: MemberTable, options: ReplicaOptions, stores: MemberStores) -> Handshake:
-    """Builds the judge of peers, from the options and from what the log says of incarnations."""
-    members.starts = stores.starts
-    return Handshake(
-        members,
-        cluster_name=options.cluster_name,
-        founders=options.members,
-        incarnation=stores.incarnation,
-        logged=logged_incarnations(stores.log, tuple(members)),
-        skips=options.skips,
-    )
 
 
 class Replica:
@@ -195,25 +182,14 @@ class Replica:
             cluster_requests,
             self._local_requests,
         )
-        self._availability = Availability(raft, clock, members, queue, listeners)
         disk = self.disk_space = DiskSpace(
             options, raft, log, clock, inbox, driver, sessions, queue, queries, outage, ballast
         )
+        self._availability = Availability(raft, clock, members, queue, disk, listeners)
         shake = self._handshake = handshake_of(members, options, stores)
         file = stores.time_file
         self._maintenance = Maintenance(
-            log,
-            clock,
-            inbox,
-            sessions,
-            queue,
-            shake,
-            recovery,
-            taker,
-            compaction,
-            disk,
-            file,
-            self._availability,
+            log, clock, inbox, sessions, queue, shake, recovery, taker, compaction, disk, file
         )
         self._inbound = PeerInbound(
             raft, clock, inbox, driver, requests, outage, disk, sender, receiver
@@ -415,6 +391,7 @@ class Replica:
     def _run_due(self, now_ms: int) -> None:
         """What is done by the clock, and need not be done at once."""
         self._maintenance.run_due(now_ms)
+        self._availability.write()
         self._cluster_requests.advance(now_ms)
         self._membership.advance(now_ms)
         self._moved_members.advance(now_ms)

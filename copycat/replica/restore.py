@@ -20,6 +20,7 @@ from copycat.raft.initial_state import InitialState
 from copycat.raft.term_index import TermIndex
 from copycat.replica.known_configurations import KnownConfigurations
 from copycat.replica.log_clock import LogClock, last_time_ms
+from copycat.replica.members import Handshake, MemberTable, logged_incarnations
 from copycat.replica.options import MemberStores, ReplicaOptions
 from copycat.storage.interface import ReplicaLog
 from copycat.storage.snapshot_store import SnapshotStore
@@ -31,6 +32,7 @@ __all__ = [
     "clock_of",
     "continues_from",
     "core_of",
+    "handshake_of",
     "install_newest",
     "restore",
     "source_of",
@@ -212,4 +214,17 @@ def clock_of(
         wall_ms,
         max(time_ms, last_time_ms(stores.log)),
         written_note=None if file is None else file.read(),
+    )
+
+
+def handshake_of(members: MemberTable, options: ReplicaOptions, stores: MemberStores) -> Handshake:
+    """Builds the judge of peers, from the options and from what the log says of incarnations."""
+    members.starts = stores.starts
+    return Handshake(
+        members,
+        cluster_name=options.cluster_name,
+        founders=options.members,
+        incarnation=stores.incarnation,
+        logged=logged_incarnations(stores.log, tuple(members)),
+        skips=options.skips,
     )
