@@ -141,7 +141,7 @@ sim: build ## SEEDS=n searches n fresh seeds on all cores; SEED=n replays one
 
 CHAOS = $(PYTHON) -m tests.chaos $(if $(SEED),--seed $(SEED))
 
-chaos: build ## five processes, 200 faults, 100,000 operations, checked: about 20 minutes
+chaos: build ## five processes, 200 faults, 100,000 operations: about ten minutes
 	$(CHAOS) --faults 200 --operations 100000
 
 chaos-short: build ## the same with 15 faults and 5,000 operations; SEED=n draws the faults

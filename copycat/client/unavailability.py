@@ -11,7 +11,6 @@ from copycat.errors import (
     ConfigurationError,
     CopycatError,
     DiskFullError,
-    IllegalMemberStateError,
     NoLeaderError,
     OperationTimeout,
     QuorumLostError,
@@ -56,7 +55,7 @@ _KINDS: dict[int, type[CopycatError]] = {
     Refusal.NO_LEADER: NoLeaderError,
     Refusal.NO_QUORUM: QuorumLostError,
     Refusal.DISK_FULL: DiskFullError,
-    Refusal.ILLEGAL_MEMBER_STATE: IllegalMemberStateError,
+    Refusal.ILLEGAL_MEMBER_STATE: NoLeaderError,  # it is about a server, and not about the caller
     Refusal.SERVER_FULL: NoLeaderError,
     Refusal.WRONG_CLUSTER: ConfigurationError,
     Refusal.CLUSTER_REPLACED: ClusterReplacedError,

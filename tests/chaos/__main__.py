@@ -41,7 +41,10 @@ def main(
     root.mkdir(parents=True)
     run = ChaosRun(Plan(faults, operations, seed, pause, workers), root, namespaces)
     print(f"chaos: seed {seed}, {faults} faults, {operations:,} operations, in {root}")
-    again = f"the same faults again: make chaos SEED={seed}"
+    again = (
+        f"the same faults again: {sys.executable} -m tests.chaos --faults {faults}"
+        f" --operations {operations} --pause {pause} --seed {seed}"
+    )
     try:
         verdict = asyncio.run(run.run())
     except (HistoryError, ProcessFailed) as cause:

@@ -7,6 +7,7 @@ Nothing here knows of time limits or of faults. The laws:
   none that the client never sent, and none that nobody asked for.
 * No token is in the log twice, and the acknowledged ones are there.
 * Each answer is what a reference machine answers that is given the same commands in that order.
+* A client heard no error but those that the guide to clients names for a cluster in trouble.
 * The order of the indexes agrees with real time, and the answers have a linear order
   (`copycat/sim/checkers/linearizability.py`, the two checkers of the simulator).
 """
@@ -30,6 +31,7 @@ __all__ = [
     "MemberLog",
     "MergedLog",
     "check_applied",
+    "check_errors",
     "check_logged",
     "check_order",
     "check_results",
@@ -37,6 +39,8 @@ __all__ = [
 ]
 
 _SHOWN = 5
+_ERRORS = {"no-leader", "no-quorum", "timeout", "session-expired", "closed-session"}
+"""What the client may raise when the cluster does not answer, or has ended the session."""
 
 
 class HistoryError(Exception):
@@ -138,6 +142,13 @@ def check_logged(history: History, order: Sequence[int], log: MergedLog) -> None
     for operation in history.operations:
         if not operation.is_query:
             operation.index = indexes.get(token_of(operation), 0)
+
+
+def check_errors(history: History) -> None:
+    """HistoryError for an error that says something else than that the cluster is in trouble."""
+    if others := history.codes.keys() - _ERRORS:
+        counts = ", ".join(f"{history.codes[code]} {code}" for code in sorted(others))
+        raise HistoryError(f"errors that no fault of the cluster explains: {counts}")
 
 
 def check_results(history: History, order: Sequence[int]) -> None:

@@ -12,13 +12,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import msgspec
 
 from copycat import CopycatClient
+from copycat.cli.serve import _end_with_parent
 from copycat.client.options import Backoff
 from copycat.errors import CopycatError
 from copycat.protocol.operations import Operation
@@ -46,11 +47,16 @@ _MAKERS: dict[str, Callable[..., Operation[Any]]] = {
 }
 
 
+_Drawn = tuple[str, int, tuple[int | None, ...]]
+"""Kind, key and arguments."""
+
+
 class ClientPlan(msgspec.Struct, frozen=True):
     """What one process is to do.
 
     number: of this process, of `processes`. workers: clients in each. operations: how many all
-    workers of this process ask for at least, in about `seconds`.
+    workers of this process ask for at least, in about `seconds`. parent: the id of the process
+    without which this one is killed.
     """
 
     number: int
@@ -61,6 +67,7 @@ class ClientPlan(msgspec.Struct, frozen=True):
     seed: int
     addresses: tuple[str, ...]
     output: str
+    parent: int
 
 
 def make(kind: str, key: int, arguments: tuple[int | None, ...]) -> Operation[Any]:
@@ -73,7 +80,7 @@ def make(kind: str, key: int, arguments: tuple[int | None, ...]) -> Operation[An
 class _Worker:
     """One client with one session at a time.
 
-    It asks one by one; when it is late, for several commands at once.
+    It asks one by one; when it is late, for several commands at once, and then for a query.
     """
 
     def __init__(self, plan: ClientPlan, number: int, file: TextIO, closed: asyncio.Event) -> None:
@@ -105,7 +112,13 @@ class _Worker:
             while self._asked < quota or not self._closed.is_set():
                 due = began + self._plan.seconds * self._asked / quota
                 is_late = due < time.monotonic() and self._asked < quota
-                await self._burst(client, self._random.between(2, 16) if is_late else 1)
+                if is_late:
+                    drawn = [self._command() for _ in range(self._random.between(2, 12))]
+                    await self._ask(client, drawn)
+                    drawn = [self._query()]
+                else:
+                    drawn = [self._query() if self._random.chance(250_000) else self._command()]
+                await self._ask(client, drawn)
                 await self._until(due)
 
     async def _until(self, due: float) -> None:
@@ -117,31 +130,35 @@ class _Worker:
             except TimeoutError:
                 return
 
-    async def _burst(self, client: CopycatClient, count: int) -> None:
-        waiting = [self._submit(client, *self._draw(count > 1)) for _ in range(count)]
-        for token, future in waiting:
-            await self._hear(token, future)
+    async def _ask(self, client: CopycatClient, drawn: Sequence[_Drawn]) -> None:
+        for asked, future in [self._submit(client, *one) for one in drawn]:
+            await self._hear(asked, future)
 
-    def _draw(self, is_burst: bool) -> tuple[str, int, tuple[int | None, ...]]:
-        random, epoch = self._random, self._tokens // _EPOCH
+    def _command(self) -> _Drawn:
+        random = self._random
         self._tokens += 1
         token = self._tokens * self._all + self._number
-        key = epoch * _KEYS + random.below(_KEYS)
-        draw = random.below(100)
-        if is_burst:  # of commands only: only they have an order within their session
-            draw %= 80
-        if draw < 35:
+        key, draw = self._key(), random.below(100)
+        if draw < 40:
             return "append", key, (token,)
-        if draw < 52:
+        if draw < 62:
             return "put", key, (token,)
-        if draw < 66:
-            return "cas", key, (self._seen.get(key), token)
-        note = NOTE_KEYS + epoch * _NOTES + random.below(_NOTES)
         if draw < 80:
-            return "put", note, (token,)
-        if draw < 90:
-            return "get", key, ()
-        return ("get", note, ()) if draw < 95 else ("items", key, ())
+            return "cas", key, (self._seen.get(key), token)
+        return "put", self._note(), (token,)
+
+    def _query(self) -> _Drawn:
+        """Only one at a time: queries that wait together have no order."""
+        draw = self._random.below(100)
+        if draw < 50:
+            return "get", self._key(), ()
+        return ("get", self._note(), ()) if draw < 75 else ("items", self._key(), ())
+
+    def _key(self) -> int:
+        return self._tokens // _EPOCH * _KEYS + self._random.below(_KEYS)
+
+    def _note(self) -> int:
+        return NOTE_KEYS + self._tokens // _EPOCH * _NOTES + self._random.below(_NOTES)
 
     def _submit(
         self, client: CopycatClient, kind: str, key: int, arguments: tuple[int | None, ...]
@@ -201,6 +218,8 @@ def _on_input(closed: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
 def main() -> None:
     """The plan is the only argument, as JSON."""
     plan = msgspec.json.decode(sys.argv[1], type=ClientPlan)
+    if not _end_with_parent(plan.parent):
+        sys.exit(1)
     with Path(plan.output).open("w", encoding="ascii", buffering=1 << 16) as file:
         asyncio.run(_run(plan, file))
 

@@ -56,9 +56,12 @@ class Nemesis:
     async def run(self, rounds: Sequence[Sequence[Fault]], calm_s: float) -> None:
         """One round after the other, each whole again before the next."""
         for one in rounds:
-            async with asyncio.TaskGroup() as group:
-                for fault in one:
-                    group.create_task(self._inflict(fault))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for fault in one:
+                        group.create_task(self._inflict(fault))
+            except ExceptionGroup as failed:
+                raise failed.exceptions[0] from failed
             await asyncio.sleep(calm_s)
 
     async def _inflict(self, fault: Fault) -> None:
@@ -83,9 +86,9 @@ class Nemesis:
         return f"{member.name} ({member.state})"
 
     def _pick(self, random: SimRandom, candidates: Sequence[Member]) -> Member:
-        """The leader in two of five cases, else anybody."""
+        """The leader in three of five cases, else anybody."""
         leaders = [one for one in candidates if one.state == "leader"]
-        if leaders and random.chance(400_000):
+        if leaders and random.chance(600_000):
             return max(leaders, key=_term)
         return random.pick(candidates)
 
@@ -137,12 +140,14 @@ class Nemesis:
     # --- links ------------------------------------------------------------------------------
 
     async def _disturb(self, fault: Fault, random: SimRandom) -> None:
-        one = self._pick(random, self._members).name
+        member = self._pick(random, self._members)
+        one = member.name
         others = random.shuffled([each.name for each in self._members if each.name != one])
         other, seconds = others[0], f"for {fault.seconds:.1f} s"
         match fault.kind:
             case "one-way":
-                to = others[: random.between(1, len(others))]
+                is_to_all = random.chance(_MILLION // 2)
+                to = others if is_to_all else others[: random.between(1, len(others))]
                 pairs = [(one, each) for each in to]
                 if random.chance(_MILLION // 2):
                     pairs = [(each, one) for each in to]
@@ -152,8 +157,10 @@ class Nemesis:
                 self._say(fault, f"{one} and {other} do not reach each other {seconds}")
                 await self._cut(fault, _both(one, [other]), random)
             case "isolate":
-                rest = [*others, *(self._clients if random.chance(_MILLION // 2) else [])]
-                self._say(fault, f"{one} reaches none of {', '.join(rest)} {seconds}")
+                rest = [*others, *(self._clients if random.chance(_MILLION // 4) else [])]
+                self._say(
+                    fault, f"{self._described(member)} reaches none of {', '.join(rest)} {seconds}"
+                )
                 await self._cut(fault, _both(one, rest), random)
             case "clients":
                 client = random.pick(self._clients)

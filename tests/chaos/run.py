@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import time
 from collections.abc import Sequence
@@ -28,9 +29,6 @@ PLACES = ["n1", "n2", "n3", "n4", "n5"]
 CLIENTS = ["c1", "c2"]
 OPERATOR = "op"
 _FOUNDERS = 3
-_ROUND_S = 5.6
-"""About how long a round takes, without the time of a pause; to spread the operations."""
-_FAULTS_PER_ROUND = 2.5
 _CALM_S = 0.8
 _HEALED_WITHIN_S = 240.0
 _MAY_LEAVE = frozenset({"n4", "n5"})
@@ -166,6 +164,7 @@ class ChaosRun:
             [self._root / f"{name}.jsonl" for name in CLIENTS],
             {one.name: (one.directory, int(one.report["commit_index"])) for one in self.members},
             states,
+            summary_of(rounds),
             nemesis.changes,
         )
 
@@ -186,6 +185,7 @@ class ChaosRun:
                 seed=plan.seed,
                 addresses=tuple(self._addresses.values()),
                 output=str(self._root / f"{name}.jsonl"),
+                parent=os.getpid(),
             )
             words = ["tests.chaos.client", msgspec.json.encode(what).decode()]
             output = self._root / f"{name}.out"

@@ -12,6 +12,7 @@ from tests.chaos.checkers import (
     MemberLog,
     MergedLog,
     check_applied,
+    check_errors,
     check_logged,
     check_order,
     check_results,
@@ -69,6 +70,7 @@ def test_a_good_run_is_judged_good() -> None:
     check_logged(good, order, merge_logs([log_of([*ORDER, 16]), log_of([11], "n2")]))
     assert [one.index for one in good.operations] == [2, 3, 4, 5, 6, 0, 0]
     check_results(good, order)
+    check_errors(good)
     assert check_order(good.operations) == 0
 
 
@@ -150,3 +152,13 @@ def test_an_order_of_the_log_against_real_time_is_caught() -> None:
     check_logged(one, [11, 14, 12], merge_logs([log_of([11, 14, 12])]))
     with pytest.raises(HistoryError, match="stands before one that had returned"):
         check_order(one.operations)
+
+
+def test_an_error_that_no_fault_explains_is_named() -> None:
+    other = [
+        *lines(),
+        ["ask", 3, 1, "q3", "get", 7, [], 1],
+        ["unsent", 3, 1, 2, "wrong-member-type"],
+    ]
+    with pytest.raises(HistoryError, match=r"explains: 1 wrong-member-type$"):
+        check_errors(history_of(other))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from tests.chaos.checkers import (
     HistoryError,
     check_applied,
+    check_errors,
     check_logged,
     check_order,
     check_results,
@@ -29,6 +30,7 @@ class Verdict(NamedTuple):
     entries: int
     missing: int
     keys: int
+    faults: str
     undecided: int
     changes: dict[str, int]
 
@@ -41,6 +43,7 @@ class Verdict(NamedTuple):
         changes = ", ".join(f"{count} {name}" for name, count in sorted(self.changes.items()))
         unsearched = f", {self.undecided} of them given up" if self.undecided else ""
         return (
+            f"faults       {self.faults}\n"
             f"operations   {answered:,} answered ({queries:,} queries), "
             f"{len(history.unknown()):,} commands with an unknown outcome, "
             f"{len(history.unsent):,} never sent, {history.failed_queries:,} queries without an"
@@ -60,9 +63,11 @@ def judge(
     histories: Sequence[Path],
     members: Mapping[str, tuple[Path, int]],
     states: Mapping[str, list[Any]],
+    faults: str,
     changes: dict[str, int],
 ) -> Verdict:
     """Check every law. members: directory and last commit index; states: of ChaosMachine.
+    faults, changes: how many there were of each kind, and how those of the members ended.
 
     HistoryError for the first law that does not hold.
     """
@@ -79,6 +84,7 @@ def judge(
     merged = merge_logs(logs)
     check_logged(history, order, merged)
     check_results(history, order)
+    check_errors(history)
     undecided = check_order(history.operations)
     keys = len({(one.kind in {"append", "items"}, one.key) for one in history.operations})
     return Verdict(
@@ -88,6 +94,7 @@ def judge(
         len(merged.tokens),
         merged.missing,
         keys,
+        faults,
         undecided,
         changes,
     )

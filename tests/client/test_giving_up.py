@@ -183,6 +183,8 @@ def why(code: Refusal, missing: tuple[str, ...] = (), since_ms: int = 0) -> Comm
         (Refusal.NO_QUORUM, QuorumLostError),
         (Refusal.DISK_FULL, DiskFullError),
         (Refusal.OVERLOADED, OperationTimeout),
+        (Refusal.ILLEGAL_MEMBER_STATE, NoLeaderError),
+        (Refusal.SERVER_FULL, NoLeaderError),
     ],
 )
 def test_the_error_of_a_command_is_of_the_causes_type(
