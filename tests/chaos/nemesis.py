@@ -114,6 +114,7 @@ class Nemesis:
         await self._start([member])
 
     async def _kill_all(self, fault: Fault) -> None:
+        await until(self._has_free, "a fault ends", 120.0)
         members = self._free()
         self._busy |= {one.name for one in members}
         names = ", ".join(self._described(one) for one in members)
