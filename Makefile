@@ -30,6 +30,7 @@ TEST_JOBS ?= $(shell expr $$(nproc) + 1)
 NEWER_PYTHONS ?= 3.12 3.13 3.14
 SEEDS ?= 200
 SEED ?=
+NAME ?=
 
 # The sanitizers try one in so many of the crash images, flips and steps of the model.
 SAN_EVERY ?= 10
@@ -50,8 +51,8 @@ DRIVER_OBJECTS := $(CPP_SOURCES:csrc/%.cpp=%.o) driver.o
 FUZZ_ENV := ASAN_OPTIONS=quarantine_size_mb=4:abort_on_error=1 \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 
-.PHONY: help runtime build demo quick test check fix pythons sim chaos chaos-short san fuzz tsan \
-	bench sweep golden ci clean
+.PHONY: help runtime build demo quick test check fix pythons sim chaos chaos-short explore san \
+	fuzz tsan bench sweep golden ci clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) \
@@ -146,6 +147,9 @@ chaos: build ## five processes, 200 faults, 100,000 operations: about ten minute
 
 chaos-short: build ## the same with 15 faults and 5,000 operations; SEED=n draws the faults
 	$(CHAOS) --faults 15 --operations 5000 --pause 3
+
+explore: build ## all orders of a few events of three and four cores; NAME=three selects
+	$(PYTHON) -m tests.raft.exploration $(NAME)
 
 bench: build ## benchmarks, beside their peers, to bench/results/; K=word selects
 	$(PYTHON) -m pip install -q "lmdb>=1.6" "matplotlib>=3.9" "pysyncobj>=0.3.14" \

@@ -88,7 +88,7 @@ CASES = {
 def test_no_order_of_events_breaks_a_law(case: str) -> None:
     explorer = CASES[case].explorer()
     assert explorer.run(2000, seed=len(case)) >= 2000
-    assert explorer.by_name, "a configuration was appended"
+    assert explorer.configurations, "a configuration was appended"
 
 
 def vote_for_any_log(self: Eligibility, last: EntryId) -> EntryId:
