@@ -39,6 +39,10 @@ ELSEWHERE = frozenset({Refusal.NO_LEADER, Refusal.ILLEGAL_MEMBER_STATE, Refusal.
 """Another member may serve what this one refuses so."""
 
 
+class _NotSentError(ConnectionError):
+    """No connection was made, so the request was not sent. Only this module knows it."""
+
+
 class ClusterConnection:
     """Asks the members at `addresses`, one after the other, until one has answered. One request
     is asked at a time: the next one may close the connection on which the first one waits.
@@ -73,10 +77,12 @@ class ClusterConnection:
         failure: CopycatError | None = None
         leaderless: ClusterView | None = None
         for address in self.addresses:
+            was_sent = True
             try:
                 answer = await self._ask_at(address, message)
             except (OSError, ProtocolError) as error:
                 reasons[address] = str(error) or type(error).__name__
+                was_sent = not isinstance(error, _NotSentError)
             else:
                 if isinstance(answer, ClusterView):
                     self.learn([one.address for one in answer.members])
@@ -88,7 +94,7 @@ class ClusterConnection:
                 else:
                     raise answer
             self._addresses.append(self._addresses.pop(0))
-            if isinstance(message, TransferRequest):
+            if was_sent and isinstance(message, TransferRequest):
                 break  # it may be done all the same: whoever asks looks first who leads now
         if leaderless is not None:
             return leaderless
@@ -124,7 +130,10 @@ class ClusterConnection:
     async def _ask_at(self, address: str, message: ClusterRequest) -> ClusterView | CopycatError:
         """What the member answers, which may be an error; raises when it answers nothing. An error
         of the cluster may be an OSError too."""
-        connection = await self._connected(address)
+        try:
+            connection = await self._connected(address)
+        except OSError as error:
+            raise _NotSentError(str(error) or type(error).__name__) from error
         answer = self._send(connection, message)
         while not answer.done():
             await asyncio.wait({answer}, timeout=CHECK_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
@@ -69,6 +70,16 @@ def test_a_request_that_was_refused_is_sent_to_the_others_unless_it_is_a_transfe
         with pytest.raises(NoLeaderError):
             asyncio.run(connection.ask(message))
         assert connection.asked == asked
+
+
+def test_a_transfer_is_asked_of_the_next_member_when_the_first_cannot_be_reached() -> None:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    places = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
+    for one in sockets:
+        one.close()
+    with pytest.raises(NoLeaderError) as raised:
+        asyncio.run(ClusterConnection(places).ask(TransferRequest(0, MemberId(0))))
+    assert [line.partition(": ")[0] for line in str(raised.value.state).splitlines()] == places
 
 
 @pytest.mark.parametrize(
