@@ -90,6 +90,7 @@ class AsyncHost:
         self.peer_links: dict[MemberId, Link] = {}
         self._cancelled_links: list[Link] = []
         """Links that `disconnect_peer` ended; a few of them may not be closed so far."""
+        self._may_connect = True
         self._links: dict[MemberId, WriteBuffer] = {}
         """The write buffers of the links that are up."""
         self._inbound_peers: dict[MemberId, Callable[[str], None]] = {}
@@ -132,6 +133,8 @@ class AsyncHost:
 
     def connect(self, peer: MemberId, address: str) -> None:
         """See `Host.connect`."""
+        if not self._may_connect:
+            return
         link = self.peer_links.get(peer)
         if link is not None and link.address == address:
             return
@@ -162,7 +165,8 @@ class AsyncHost:
             close("there is no link to it any more")
 
     async def close_links(self) -> None:
-        """Close the links to all peers."""
+        """Close the links to all peers. Turns go on meanwhile, and connect to nobody any more."""
+        self._may_connect = False
         links = [*self._cancelled_links, *self.peer_links.values()]
         self._cancelled_links.clear()
         self.peer_links.clear()
@@ -401,9 +405,12 @@ class AsyncHost:
     def when(self, condition: Callable[[], bool]) -> asyncio.Future[None]:
         """A future that is done after the first turn after which `condition()` is true.
 
-        The future is cancelled when the host stops.
+        The future is cancelled when the host stops, or has stopped.
         """
         future: asyncio.Future[None] = self._loop.create_future()
+        if self.is_stopped:
+            future.cancel()
+            return future
         self._watchers.append((condition, future))
         self.wake()
         return future

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Coroutine
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from copycat.client.cluster_connection import ClusterConnection
 from copycat.client.membership import Membership, member_of
@@ -16,7 +17,7 @@ from copycat.protocol.client import ClusterView, ViewRequest
 from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
 from copycat.types import MemberId, MemberType
 
-__all__ = ["Newcomer", "become", "find_cluster"]
+__all__ = ["Newcomer", "become", "ended_before", "find_cluster"]
 
 log = logging.getLogger("copycat.server")
 
@@ -93,3 +94,22 @@ async def become(
             raise
         log.warning("%s: it joined, and does not become %s: %s", name, goal, error.message)
     return view
+
+
+async def ended_before(stopped: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Run `work` to its end, and return True; False when `stopped` was set before, and `work` was
+    cancelled."""
+    working = asyncio.ensure_future(work)
+    waiting = asyncio.ensure_future(stopped.wait())
+    try:
+        await asyncio.wait({working, waiting}, return_when="FIRST_COMPLETED")
+    finally:
+        is_done = working.done()
+        working.cancel()
+        waiting.cancel()
+        await asyncio.wait({working, waiting})
+        if not is_done and not working.cancelled():
+            working.exception()  # retrieved here: what the end led to says nothing more
+    if is_done:
+        working.result()
+    return is_done

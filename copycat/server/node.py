@@ -151,6 +151,8 @@ class Node:
         `MemberDirectory.open`; IllegalMemberStateError when `close` was called meanwhile.
         """
         require(not self.is_started, "a node is started once")
+        if self._is_closed:
+            raise self.shutdown_error()
         self.is_started = True
         building = asyncio.get_running_loop().run_in_executor(
             None,
@@ -165,7 +167,7 @@ class Node:
         self._stack.push_async_callback(self._close_started, building)
         built = await asyncio.shield(building)
         if self._is_closed:
-            raise self._shut_down()
+            raise self.shutdown_error()
         self._started_member = built
         replica = self._replica = built.replica
         self._stack.push_async_callback(self._close_host)
@@ -255,10 +257,11 @@ class Node:
                 unlinked = {link.address: link.reason for link in links if not link.is_up}
                 watch.log_missing_members(unlinked, seconds)
         if known.cancelled():  # by the host, which has stopped, and not by the caller
-            raise self._shut_down()
+            raise self.shutdown_error()
         known.result()
 
-    def _shut_down(self) -> IllegalMemberStateError:
+    def shutdown_error(self) -> IllegalMemberStateError:
+        """The error of a start during which `close` was called."""
         return IllegalMemberStateError(
             f"{self._options.name} was shut down while it started",
             hint="bootstrap() starts it again",

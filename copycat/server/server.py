@@ -43,7 +43,7 @@ from copycat.replica.status import Status
 from copycat.server.arguments import ArgumentChecker, make_machine, parse_founders
 from copycat.server.cluster import Cluster
 from copycat.server.cluster_events import ClusterWatch
-from copycat.server.joining import Newcomer, become, find_cluster
+from copycat.server.joining import Newcomer, become, ended_before, find_cluster
 from copycat.server.loop_thread import LoopThread
 from copycat.server.node import Node
 from copycat.server.startup import is_new_directory
@@ -325,7 +325,7 @@ class CopycatServer(Generic[S]):
         try:
             await self._start(node, founders)
             if self._is_member(node):
-                await self._wait_for_leader(node)
+                await self._wait_for_leader()
             else:
                 log.warning("%s: it is no member of its cluster: it waits to be added", self.name)
         except BaseException as error:
@@ -372,7 +372,7 @@ class CopycatServer(Generic[S]):
         places = [place for place in self._seeds if place != str(self._options.address)]
         connection = ClusterConnection(places, cluster_name=self._options.cluster_name)
         try:
-            await self._join(node, connection, goal)
+            await self._unless_stopped(node, self._join(node, connection, goal))
         except BaseException as error:
             if isinstance(error, MachineMismatchError):
                 self._failure = error
@@ -381,6 +381,12 @@ class CopycatServer(Generic[S]):
         finally:
             connection.close()
         return self
+
+    async def _unless_stopped(self, node: Node, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work`. When this server fails meanwhile, or is shut down: cancel it, and raise
+        that."""
+        if self._stopped is not None and not await ended_before(self._stopped, work):
+            raise self._failure or node.shutdown_error()
 
     async def _join(self, node: Node, connection: ClusterConnection, goal: MemberType) -> None:
         """Start the node as a member to be, and have the cluster add it, if it is no member."""
@@ -416,9 +422,8 @@ class CopycatServer(Generic[S]):
             await node.wait_for_configuration(view.entry)
         await asyncio.to_thread(unfinished.clear)
         await self._wait_for_restart()  # it was made a reserve meanwhile
-        node = self._node or node
         if is_member or goal is not MemberType.INACTIVE:
-            await self._wait_for_leader(node)
+            await self._wait_for_leader()
 
     def _warn_of_other_cluster(self, status: Status, places: tuple[str, ...]) -> None:
         """The directory is a member's already, and what it says wins: perhaps it is of a cluster
@@ -470,13 +475,18 @@ class CopycatServer(Generic[S]):
         replica.on_state_change(self._set_state)
         self._set_state(replica.status().state)
 
-    async def _wait_for_leader(self, node: Node) -> None:
-        try:
-            await node.wait_for_leader()
-        except (asyncio.CancelledError, IllegalMemberStateError):
-            if self._failure is not None:
-                raise self._failure from None
-            raise
+    async def _wait_for_leader(self) -> None:
+        while True:
+            try:
+                await self._running_node().wait_for_leader()
+            except (asyncio.CancelledError, IllegalMemberStateError) as error:
+                if self._failure is not None:
+                    raise self._failure from None
+                if isinstance(error, asyncio.CancelledError) or not self._is_restarting:
+                    raise
+            else:
+                return
+            await self._wait_for_restart()  # it was made a reserve meanwhile, or was removed
 
     @_in_member_loop
     async def take_snapshot(self) -> Snapshot:
@@ -570,6 +580,8 @@ class CopycatServer(Generic[S]):
         self._last_status = status.of_stopped()
 
     async def _close(self) -> None:
+        if self._close_task is None and self._is_restarting:
+            await self._wait_for_restart()  # which closes the node itself, and opens another one
         if self._close_task is None:
             node = self._take_node()
             if node is None:

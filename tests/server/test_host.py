@@ -318,3 +318,19 @@ def test_nothing_leaves_by_a_link_that_was_ended() -> None:
         await host.close_links()
 
     hosted(test, is_fast=True)
+
+
+def test_no_link_is_made_while_the_links_are_closed() -> None:
+    """A peer may say HELLO meanwhile. Nobody would end the link that answers it."""
+
+    async def test(host: AsyncHost, replica: StubReplica) -> None:
+        cast("Any", replica).outage = Outage()
+        host.connect(MemberId(2), free_address())
+        closing = asyncio.ensure_future(host.close_links())
+        await asyncio.sleep(0)
+        assert not closing.done()
+        host.connect(MemberId(3), free_address())
+        await closing
+        assert not host.peer_links
+
+    hosted(test, is_fast=True)
