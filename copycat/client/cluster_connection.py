@@ -163,8 +163,8 @@ class ClusterConnection:
             if connection.address == address and not connection.lost.done():
                 return connection
             connection.close("another member is asked")
-        async with asyncio.timeout(SILENCE_S):
-            connection = await Connection.open(address, self._received, _ignore)
+        # Without a time limit here: each step of a dial has its own, and tries every address.
+        connection = await Connection.open(address, self._received, _ignore)
         connection.lost.add_done_callback(partial(self._lost, connection))
         self._connection = connection
         return connection

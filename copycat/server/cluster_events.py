@@ -44,6 +44,8 @@ class ClusterEvents:
         """Listeners have heard of this one."""
         self._election: tuple[MemberId, int] = (MemberId(0), 0)
         """Leader and term that listeners have heard of last."""
+        self._unnamed: tuple[MemberId, int] = (MemberId(0), 0)
+        """A leader, and its term, that no committed configuration names so far."""
 
     def started(self, configuration: Configuration) -> None:
         """The server starts and knows this configuration: what is in it is no news."""
@@ -73,15 +75,18 @@ class ClusterEvents:
                 self.joins.fire(self._make_member(record, configuration.entry))
             if was is None or was.type is not record.type:
                 self._member_listeners.fire_type(member, record.type)
+        self.leader_elected(*self._unnamed)
 
     def leader_elected(self, leader: MemberId, term: int) -> None:
-        """`leader` leads `term`; listeners hear of it once."""
+        """`leader` leads `term`; listeners hear of it once, as soon as a committed configuration
+        says where it listens (C32 lets a member lead before that)."""
+        self._unnamed = leader, term
         if self._known is None or not leader or (leader, term) == self._election:
             return
-        self._election = leader, term
         record = self._known.record(leader)
         if record is None:
-            record = MemberRecord(leader, MemberType.INACTIVE)
+            return
+        self._election = leader, term
         self.elections.fire(self._make_member(record, self._known.entry))
 
     def status_changed(self, member: MemberId, status: MemberStatus) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -42,6 +42,23 @@ def run(cluster: FakeCluster, verb: Verb, *addresses: str, **options: Any) -> in
 def changes(cluster: FakeCluster) -> list[tuple[ChangeKind, int, MemberType]]:
     asked = [one for one in cluster.asked if isinstance(one, ChangeRequest)]
     return [(one.kind, one.member, one.type) for one in asked]
+
+
+class Clock:
+    """Time that passes only while a `Membership` sleeps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 0.0
+        loop = {name: getattr(asyncio, name) for name in ("ensure_future", "wait")}
+        monkeypatch.setattr(membership, "time", SimpleNamespace(monotonic=self.monotonic))
+        monkeypatch.setattr(membership, "asyncio", SimpleNamespace(sleep=self.sleep, **loop))
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    async def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+        await asyncio.sleep(0)
 
 
 def three() -> FakeCluster:
@@ -275,6 +292,21 @@ def test_of_several_members_none_is_suggested(
     assert error.hint == (hint or UnknownMemberError.default_hint)
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_was_changed_before_a_refusal_is_shown(
+    capsys: pytest.CaptureFixture[str], *, as_json: bool
+) -> None:
+    unknown = refused(three(), "promote", "d:1", "x:1", "e:1", as_json=as_json)
+    assert isinstance(unknown, UnknownMemberError)
+    out = capsys.readouterr().out
+    if not as_json:
+        assert out == "d:1 is active\n"
+        return
+    assert [(one["address"], one["type"]) for one in json.loads(out)["changed"]] == [
+        ("d:1", "active")
+    ]
+
+
 def test_a_change_waits_until_another_one_is_made(capsys: pytest.CaptureFixture[str]) -> None:
     """As right after a transfer: the new leader hands over again before it is demoted."""
     cluster = three()
@@ -326,7 +358,9 @@ def test_status_tells_two_members_at_one_address_apart(
     assert new.startswith("g:1 (id 22220000)  passive  passive")
 
 
-def test_how_long_there_was_no_leader_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_how_long_there_was_no_leader_is_said_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def wait() -> None:
         asked = 0
 
@@ -337,13 +371,12 @@ def test_how_long_there_was_no_leader_is_said_once(capsys: pytest.CaptureFixture
                 raise NotLeaderError("a:1 does not lead")
             raise QuorumLostError(f"no leader for {asked} s", missing=("b:1",), since=asked)
 
-        one = membership.Membership(ask, say=print, patience=0.1)
+        one = membership.Membership(ask, say=print, patience=4 * membership.AGAIN_S)
         await one.view()
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(membership, "AGAIN_S", 0.01)
-        with pytest.raises(NotLeaderError):
-            asyncio.run(wait())
+    Clock(monkeypatch)
+    with pytest.raises(NotLeaderError):
+        asyncio.run(wait())
     assert capsys.readouterr().out == ("waiting: no leader for 1 s\nwaiting for the next leader\n")
 
 
@@ -360,16 +393,17 @@ def test_a_step_in_the_wrong_direction_is_not_asked() -> None:
     assert changes(cluster) == []
 
 
-def test_without_a_leader_it_waits_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    cluster = three()
+def test_without_a_leader_it_waits_and_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster, clock = three(), Clock(monkeypatch)
     cluster.leader = ""
-    begun = time.monotonic()
     error = refused(cluster, "promote", "d:1", timeout=0.6)
     assert isinstance(error, NoLeaderError)
     assert exit_code_of(error) == 3
     assert "no leader has been known" in error.message
     assert "waiting for a leader" in capsys.readouterr().err
-    assert time.monotonic() - begun < 1.2, "it waits once, and not for each request"
+    assert 0.6 <= clock.now_s < 1.2, "it waits once, and not for each request"
 
 
 def test_nobody_waits_where_a_server_is_to_be_added() -> None:

@@ -7,10 +7,11 @@ import socket
 
 import pytest
 
-from copycat.client import membership
+from copycat.client import cluster_connection, membership
 from copycat.client.cluster_connection import ClusterConnection
 from copycat.client.membership import Membership
 from copycat.errors import CopycatError, DiskFullError, NoLeaderError, OperationTimeout
+from copycat.net import DialError
 from copycat.protocol.change_errors import view_or_error
 from copycat.protocol.client import (
     ClusterRequest,
@@ -94,6 +95,21 @@ def test_what_the_cluster_refuses_is_not_asked_again(
     with pytest.raises(kind, match="why it is not done"):
         asyncio.run(connection.ask(TransferRequest(0, MemberId(2))))
     assert connection.asked == ["a:1"]
+
+
+def test_a_dial_has_the_time_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name may be resolved slowly, and have many addresses where nobody answers."""
+    monkeypatch.setattr(cluster_connection, "SILENCE_S", 0.0)
+
+    async def fails(*_: object) -> None:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        raise DialError("no answer within 2 s")
+
+    monkeypatch.setattr(cluster_connection.Connection, "open", fails)
+    with pytest.raises(NoLeaderError) as caught:
+        asyncio.run(ClusterConnection(["a:1"]).ask(ViewRequest(0)))
+    assert caught.value.state == "a:1: no answer within 2 s"
 
 
 class Cluster:

@@ -250,6 +250,7 @@ def test_c41_one_server_of_another_cluster_ends_no_session(tmp_path: Path) -> No
             await stray.bootstrap()
             async with CopycatClient(str(first.address), session_timeout=2.0) as client:
                 assert await client.submit(Book.add(1)) == 1
+                id_before = client.session.id
                 driver = client._driver
                 assert isinstance(driver, SessionDriver)
                 driver._selector._given_addresses = (stray_address,)
@@ -257,7 +258,6 @@ def test_c41_one_server_of_another_cluster_ends_no_session(tmp_path: Path) -> No
                     assert driver._connection is not None
                     driver._connection.close("the test closes it")
                     assert await client.submit(Book.add(number), timeout=10) == number
-                id_before = client.session.id
                 assert client.session.id == id_before
             async with CopycatClient(stray_address) as other:
                 assert await other.submit(Book.all()) == []

@@ -100,6 +100,16 @@ def test_each_election_is_heard_once(heard: Heard) -> None:
     assert heard.take() == ["leader a:1", "leader a:1"]
 
 
+def test_a_leader_is_heard_of_when_a_configuration_names_it(heard: Heard) -> None:
+    """It was added while this member was away. Before that it has no address here."""
+    heard.events.leader_elected(B, 3)
+    assert heard.take() == []
+    heard.events.configuration_committed(configuration(4, A="active", B="active"))
+    assert heard.take() == ["join b:1 active", "b active", "leader b:1"]
+    heard.events.configuration_committed(configuration(6, A="active", B="active", C="active"))
+    assert heard.take() == ["join c:1 active", "c active"]
+
+
 def test_the_status_of_a_member_is_heard_by_its_own_listeners(heard: Heard) -> None:
     seen: list[MemberStatus] = []
     heard.member(MemberRecord(B, MemberType.ACTIVE, "b:1"), EntryId(0, 0)).on_status_change(

@@ -78,9 +78,12 @@ async def run_with(cluster: ClusterAsker, verb: Verb, options: ClusterOptions) -
         return await _status(cluster, membership, options)
     if verb == "transfer":
         return await _transfer(cluster, membership, options)
-    changed = await _change_all(cluster, membership, verb, options)
-    for line in change_lines(changed, as_json=options.as_json):
-        print(line)
+    changed: list[ChangedMember] = []
+    try:
+        await _change_all(cluster, membership, verb, options, changed)
+    finally:  # what was changed before a refusal stays
+        for line in change_lines(changed, as_json=options.as_json) if changed else ():
+            print(line)
     return 0
 
 
@@ -125,10 +128,14 @@ def _members_of_environment() -> tuple[str, ...]:
 
 
 async def _change_all(
-    cluster: ClusterAsker, membership: Membership, verb: Verb, options: ClusterOptions
-) -> list[ChangedMember]:
-    """Change the members one after the other; the first refusal ends it."""
-    changed: list[ChangedMember] = []
+    cluster: ClusterAsker,
+    membership: Membership,
+    verb: Verb,
+    options: ClusterOptions,
+    changed: list[ChangedMember],
+) -> None:
+    """Change the members one after the other, and add each to `changed`; the first refusal ends
+    it."""
     goal = None if options.goal is None else MemberType(options.goal)
     for name in options.addresses:
         view = await membership.view_of_leader()
@@ -145,7 +152,6 @@ async def _change_all(
             after = await _change(membership, verb, one, goal, view.entry)
         before, now = _type_in(view, member), _type_in(after, member)
         changed.append(ChangedMember(shown, now, after, now is before))
-    return changed
 
 
 def _name(name: str) -> str:
