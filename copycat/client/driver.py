@@ -315,9 +315,9 @@ class SessionDriver:
         self.end(reason, _EXPIRED_HINTS[RecoveryStrategy.CLOSE])
 
     def _is_replaced(self, now_ms: int) -> bool:
-        """Whether the cluster of the sessions is no more, as far as this client can find out:
-        every server says that it is of another one (C41); or some say so, and those that may not
-        be could not be reached for as long as a session lasts."""
+        """Whether another cluster has replaced that of the sessions, as far as this client can
+        find out: every server says that it is of another one (C41); or some say so, and those
+        that may not be could not be reached for as long as a session lasts."""
         replaced, servers = self._selector.count_of(ClusterReplacedError)
         if not replaced:
             self._replaced_since_ms = FOREVER_MS

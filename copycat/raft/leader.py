@@ -299,9 +299,8 @@ def on_tick(raft: State, leader_state: LeaderState, elapsed_ms: int) -> None:
         raft.become_follower(raft.current_term, NOBODY)
         return
     if now_ms >= leader_state.transfer_at_ms:
-        raft.effects.append(on_transfer_timeout(leader_state, raft.terms.last_index))
-        leader_state.end_transfer()
-        raft.effects += leader_state.changes.end_handing_over(raft.known_configuration)
+        finished = on_transfer_timeout(leader_state, raft.terms.last_index)
+        leader_members.end_transfer(raft, leader_state, finished)
         if now_ms < raft.slow_until_ms:
             raft.become_follower(raft.current_term, NOBODY)
             return

@@ -20,10 +20,18 @@ __all__ = [
     "answer_stranger",
     "answer_strangers",
     "end_departure",
+    "end_transfer",
     "follow_members",
     "on_configuration_committed",
     "on_older_answer",
 ]
+
+
+def end_transfer(raft: State, leader_state: LeaderState, finished: TransferFinished) -> None:
+    """The transfer has failed: say so, and go on with changes that waited for it."""
+    raft.effects.append(finished)
+    leader_state.end_transfer()
+    raft.effects += leader_state.changes.end_handing_over(raft.known_configuration)
 
 
 def follow_members(raft: State, leader_state: LeaderState) -> None:
@@ -42,10 +50,9 @@ def follow_members(raft: State, leader_state: LeaderState) -> None:
     )
     target = leader_state.transfer_to
     if target != NOBODY and not raft.configuration.has_vote(target):
-        failure = TransferFailure.NO_TARGET
-        raft.effects.append(TransferFinished(False, failure, to=target))
-        leader_state.end_transfer()
-        raft.effects += leader_state.changes.end_handing_over(raft.known_configuration)
+        end_transfer(
+            raft, leader_state, TransferFinished(False, TransferFailure.NO_TARGET, to=target)
+        )
     if not raft.peers:
         leader_state.heartbeat_at_ms = leader_state.check_at_ms = NEVER_MS
     elif leader_state.heartbeat_at_ms == NEVER_MS:

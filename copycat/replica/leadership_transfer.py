@@ -116,7 +116,7 @@ class LeadershipTransfer:
         """target: to whom leadership was to be handed; 0 for whoever is best."""
         members, me = self._members, self._members.own_address
         if target and target not in members:
-            return f"{target:032x} is no member any more; {me} remains the leader"
+            return f"{target:032x} is not a member any more; {me} remains the leader"
         if target in members and not members.configuration.has_vote(target):
             return f"{members[target]} has no vote, so it cannot lead; {me} remains the leader"
         return f"{me} has no follower to hand leadership to"

@@ -122,7 +122,7 @@ def test_a_leader_that_is_removed_hands_over_first(capsys: pytest.CaptureFixture
     ]
     assert cluster.leader == "b:1"
     out, err = capsys.readouterr()
-    assert out == "a:1 is no member any more\n"
+    assert out == "a:1 is not a member any more\n"
     assert "waiting for another voter to lead in place of a:1" in err
 
 

@@ -74,10 +74,11 @@ def test_a_configuration_is_shown_with_its_members(tmp_path: Path) -> None:
     assert run("verify", "d").exit_code == 0
 
 
-def test_stat_says_who_the_members_are_as_the_directory_has_it(tmp_path: Path) -> None:
-    directory = MemberDirectory.open(
+def joined(path: Path) -> MemberDirectory:
+    """The directory of a member that joined later."""
+    return MemberDirectory.open(
         Env(),
-        str(tmp_path / "m"),
+        str(path),
         cluster_name="orders",
         address="b:2",
         members=(),
@@ -85,6 +86,10 @@ def test_stat_says_who_the_members_are_as_the_directory_has_it(tmp_path: Path) -
         incarnation_source=lambda: 5,
         first=StoredConfigurations((CONFIGURATION,)),
     )
+
+
+def test_stat_says_who_the_members_are_as_the_directory_has_it(tmp_path: Path) -> None:
+    directory = joined(tmp_path / "m")
     directory.close()
     text = run("stat", "m").stdout
     assert "cluster     orders, joined later" in text
@@ -98,16 +103,7 @@ def test_stat_says_who_the_members_are_as_the_directory_has_it(tmp_path: Path) -
 
 @pytest.mark.parametrize("has_log", [True, False])
 def test_verify_reads_the_list_of_members(tmp_path: Path, *, has_log: bool) -> None:
-    directory = MemberDirectory.open(
-        Env(),
-        str(tmp_path / "m"),
-        cluster_name="orders",
-        address="b:2",
-        members=(),
-        member=MemberId(8),
-        incarnation_source=lambda: 5,
-        first=StoredConfigurations((CONFIGURATION,)),
-    )
+    directory = joined(tmp_path / "m")
     if has_log:
         append(directory.native, 1, 0, one(EntryKind.NOOP))
     directory.close()

@@ -9,6 +9,7 @@ import pytest
 
 from copycat.client import cluster_connection, membership
 from copycat.client.cluster_connection import ClusterConnection
+from copycat.client.connection import Connection
 from copycat.client.membership import Membership
 from copycat.errors import CopycatError, DiskFullError, NoLeaderError, OperationTimeout
 from copycat.net import DialError
@@ -106,7 +107,7 @@ def test_a_dial_has_the_time_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> N
         await asyncio.sleep(0)
         raise DialError("no answer within 2 s")
 
-    monkeypatch.setattr(cluster_connection.Connection, "open", fails)
+    monkeypatch.setattr(Connection, "open", fails)
     with pytest.raises(NoLeaderError) as caught:
         asyncio.run(ClusterConnection(["a:1"]).ask(ViewRequest(0)))
     assert caught.value.state == "a:1: no answer within 2 s"

@@ -60,11 +60,11 @@ def test_what_was_written_is_there_after_a_power_cut() -> None:
         assert file.read() == each
 
 
-@pytest.mark.parametrize("operations", range(20))
-def test_c35_a_power_cut_leaves_the_old_or_the_new(operations: int) -> None:
-    env, file = made()
-    old, new, is_written = stored(FOUNDERS, FIRST), stored(FIRST, SECOND), True
-    file.write(old)
+def written_until_a_power_cut(
+    env: FaultEnv, file: ConfigurationFile, new: StoredConfigurations, operations: int
+) -> bool:
+    """The power fails after so many operations of the disk; whether `new` was written before."""
+    is_written = True
     env.stop_after(operations)
     try:
         file.write(new)
@@ -72,6 +72,15 @@ def test_c35_a_power_cut_leaves_the_old_or_the_new(operations: int) -> None:
         is_written = False
     env.crash(operations)
     env.stop_after(1 << 62)
+    return is_written
+
+
+@pytest.mark.parametrize("operations", range(20))
+def test_c35_a_power_cut_leaves_the_old_or_the_new(operations: int) -> None:
+    env, file = made()
+    old, new = stored(FOUNDERS, FIRST), stored(FIRST, SECOND)
+    file.write(old)
+    is_written = written_until_a_power_cut(env, file, new, operations)
     assert file.read() in ((new,) if is_written else (old, new))
 
 
@@ -103,15 +112,9 @@ def test_f12_a_disk_that_is_full_between_the_copies_leaves_the_newer_one(operati
 def test_f5_whichever_copy_rots_after_a_power_cut_the_other_is_enough(operations: int) -> None:
     """What was not reported as written may be there or not; what was is in both copies."""
     env, file = made()
-    old, new, is_written = stored(FOUNDERS, FIRST), stored(FIRST, SECOND), True
+    old, new = stored(FOUNDERS, FIRST), stored(FIRST, SECOND)
     file.write(old)
-    env.stop_after(operations)
-    try:
-        file.write(new)
-    except DiskError:
-        is_written = False
-    env.crash(operations)
-    env.stop_after(1 << 62)
+    is_written = written_until_a_power_cut(env, file, new, operations)
     for copy in COPIES:
         other = env.clone()
         flip(other, copy)

@@ -58,6 +58,17 @@ def is_let_in(by: Member, who: Member) -> bool:
     return by.replica.accept_peer(split_frame(who.replica.hello()))[0] == who.member
 
 
+def backed_up() -> tuple[Cluster, Member, FaultEnv]:
+    """A cluster, a member that was started since its backup was made, and the backup."""
+    cluster, member = changed()
+    member.stop()
+    backup = member.env.clone()
+    member.start()
+    cluster.restart(member)
+    run_until_written(cluster)
+    return cluster, member, backup
+
+
 def test_c42_each_start_is_written_down_by_the_leader() -> None:
     cluster, member = changed()
     assert written(cluster.leader, member).number == 1
@@ -74,12 +85,7 @@ def test_c42_each_start_is_written_down_by_the_leader() -> None:
 
 def test_c42_restored() -> None:
     """A backup from before the last start is refused by all, also when the leader is not there."""
-    cluster, member = changed()
-    member.stop()
-    backup = member.env.clone()
-    member.start()
-    cluster.restart(member)
-    run_until_written(cluster)
+    cluster, member, backup = backed_up()
     cluster.append(2)
     leader = cluster.leader
     cluster.cut(leader)
@@ -100,12 +106,7 @@ def test_c42_restored() -> None:
 
 def test_c42_restart_loop() -> None:
     """Whatever supervises a restored directory starts it again and again: it stays refused."""
-    cluster, member = changed()
-    member.stop()
-    backup = member.env.clone()
-    member.start()
-    cluster.restart(member)
-    run_until_written(cluster)
+    cluster, member, backup = backed_up()
     hello = decode_hello(split_frame(member.replica.hello()))
     judge = cluster.leader.replica._handshake.judge
     assert judge(hello) == member.member

@@ -78,15 +78,21 @@ def test_c33_a_leader_that_it_does_not_know_tells_it(remembers: bool) -> None:
     assert member.directory.log.last_index == 0
 
 
-@pytest.mark.parametrize("type", [MemberType.PASSIVE, MemberType.ACTIVE])
-def test_c33_who_keeps_its_own_links_notices_that_it_was_removed(type: MemberType) -> None:
-    """The leader has no link to it at that moment, and its own links to all of them stay open."""
+def not_heard_of_its_leader(type: MemberType) -> tuple[Cluster, Member]:
+    """A member of this type that nothing of the leader reaches from now on."""
     cluster = Cluster(3)
     cluster.elect()
     member = cluster.add(D, type)
     cluster.append(2)
+    cluster.blocked = {(cluster.leader.member, member.member)}
+    return cluster, member
+
+
+@pytest.mark.parametrize("type", [MemberType.PASSIVE, MemberType.ACTIVE])
+def test_c33_who_keeps_its_own_links_notices_that_it_was_removed(type: MemberType) -> None:
+    """The leader has no link to it at that moment, and its own links to all of them stay open."""
+    cluster, member = not_heard_of_its_leader(type)
     leader = cluster.leader
-    cluster.blocked = {(leader.member, member.member)}
     leader.host.links.discard(member.member)
     leader.replica.peer_down(member.member)
     cluster.run(2)
@@ -102,12 +108,8 @@ def test_c33_who_keeps_its_own_links_notices_that_it_was_removed(type: MemberTyp
 @pytest.mark.parametrize("type", [MemberType.PASSIVE, MemberType.ACTIVE])
 def test_c33_the_next_leader_tells_whom_the_one_before_could_not(type: MemberType) -> None:
     """No link breaks; the leader that removed it dies before its notice has arrived."""
-    cluster = Cluster(3)
-    cluster.elect()
-    member = cluster.add(D, type)
-    cluster.append(2)
+    cluster, member = not_heard_of_its_leader(type)
     leader = cluster.leader
-    cluster.blocked = {(leader.member, member.member)}
     cluster.change(ChangeKind.REMOVE, member, MemberType.INACTIVE)
     assert member.types[D] == type.value
     cluster.cut(leader)
@@ -119,12 +121,8 @@ def test_c33_the_next_leader_tells_whom_the_one_before_could_not(type: MemberTyp
 
 def test_c33_a_frame_of_somebody_without_a_link_closes_its_connection() -> None:
     """However it came to that: it dials again, and is answered."""
-    cluster = Cluster(3)
-    cluster.elect()
-    member = cluster.add(D, MemberType.ACTIVE)
-    cluster.append(2)
+    cluster, member = not_heard_of_its_leader(MemberType.ACTIVE)
     leader = cluster.leader
-    cluster.blocked = {(leader.member, member.member)}
     cluster.closes_arrive = False
     leader.host.links.discard(member.member)
     leader.replica.peer_down(member.member)
@@ -140,12 +138,8 @@ def test_c33_a_frame_of_somebody_without_a_link_closes_its_connection() -> None:
 
 def test_c33_who_hears_of_a_leader_that_it_has_a_link_to_dials_it_again() -> None:
     """A passive member sends nothing by itself, except for its question who leads."""
-    cluster = Cluster(3)
-    cluster.elect()
-    member = cluster.add(D)
-    cluster.append(2)
+    cluster, member = not_heard_of_its_leader(MemberType.PASSIVE)
     leader = cluster.leader
-    cluster.blocked = {(leader.member, member.member)}
     cluster.closes_arrive = False
     leader.host.links.discard(member.member)
     leader.replica.peer_down(member.member)

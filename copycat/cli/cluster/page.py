@@ -74,7 +74,7 @@ def change_lines(
             "no leader is known"
         ]
     return [
-        f"{one.address} is no member any more"
+        f"{one.address} is not a member any more"
         if one.type is MemberType.INACTIVE
         else f"{one.address} is {one.type}{' already' if one.is_same else ''}"
         for one in changed

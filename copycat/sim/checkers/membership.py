@@ -14,7 +14,7 @@ from copycat.raft.configuration import BOOTSTRAP, Configuration
 from copycat.sim.checkers.log_history import violated
 from copycat.types import EntryId, MemberId, MemberType, ServerState
 
-__all__ = ["MembershipChecker"]
+__all__ = ["MembershipChecker", "MembershipView"]
 
 
 class LogView(Protocol):
@@ -26,7 +26,7 @@ class LogView(Protocol):
 
 
 class MembershipView(Protocol):
-    """What is asked of a member that runs (`MemberView`)."""
+    """What is asked of a member that runs."""
 
     @property
     def number(self) -> int: ...
@@ -37,9 +37,14 @@ class MembershipView(Protocol):
     @property
     def commit_index(self) -> int: ...
     @property
-    def configuration(self) -> Configuration: ...
+    def configuration(self) -> Configuration:
+        """The newest one that it knows, committed or not."""
+        ...
+
     @property
-    def committed_configuration(self) -> Configuration: ...
+    def committed_configuration(self) -> Configuration:
+        """The newest one of which it knows that it is committed."""
+        ...
 
 
 class MembershipChecker:

@@ -24,39 +24,21 @@ from copycat.protocol.peer import (
 from copycat.raft.configuration import Configuration
 from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import violated
-from copycat.sim.checkers.membership import MembershipChecker
+from copycat.sim.checkers.membership import MembershipChecker, MembershipView
 from copycat.types import MemberId, ServerState
 
 __all__ = ["MemberView", "RaftChecker"]
 
 
-class MemberView(Protocol):
+class MemberView(MembershipView, Protocol):
     """What an observer may see of a member that runs."""
 
-    @property
-    def number(self) -> int: ...
-    @property
-    def state(self) -> ServerState: ...
-    @property
-    def term(self) -> int: ...
-    @property
-    def commit_index(self) -> int: ...
     @property
     def last_applied(self) -> int: ...
     @property
     def durable_index(self) -> int: ...
     @property
     def disk_model(self) -> DiskModel: ...
-    @property
-    def configuration(self) -> Configuration:
-        """The newest one that it knows, committed or not."""
-        ...
-
-    @property
-    def committed_configuration(self) -> Configuration:
-        """The newest one of which it knows that it is committed."""
-        ...
-
     def matches(self) -> Mapping[int, int]:
         """match_index by member number; only asked of a leader."""
         ...
