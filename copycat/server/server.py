@@ -302,6 +302,17 @@ class CopycatServer(Generic[S]):
                 self._failure = None
             return self._node
 
+    async def _open_to_start(self, members: tuple[AddressLike, ...]) -> Node:
+        """The node of a start that was given these addresses, which are `_seeds` then."""
+        parse_founders(members, self._options.address)  # before a port is opened
+        node = await self._open()
+        if node.is_started:
+            raise ConfigurationError(
+                f"{self.name} is running already", hint="shutdown() it before it starts again"
+            )
+        self._seeds = parse_founders(members, self._options.address)
+        return node
+
     @_in_member_loop
     async def bootstrap(self, *members: AddressLike) -> Self:
         """Start this member; returns when a leader is known.
@@ -315,15 +326,9 @@ class CopycatServer(Generic[S]):
         Errors: ConfigurationError, AddressInUseError, DirectoryInUseError, WrongDirectoryError,
         CorruptLogError and the other StorageErrors. After an error nothing is left open.
         """
-        parse_founders(members, self._options.address)  # before a port is opened
-        node = await self._open()
-        if node.is_started:
-            raise ConfigurationError(
-                f"{self.name} is running already", hint="shutdown() it before it starts again"
-            )
-        founders = self._seeds = parse_founders(members, self._options.address)
+        node = await self._open_to_start(members)
         try:
-            await self._start(node, founders)
+            await self._start(node, self._seeds)
             if self._is_member(node):
                 await self._wait_for_leader()
             else:
@@ -362,13 +367,7 @@ class CopycatServer(Generic[S]):
         left open.
         """
         goal = choice(MemberType, type, "type")
-        parse_founders(members, self._options.address)  # before a port is opened
-        node = await self._open()
-        if node.is_started:
-            raise ConfigurationError(
-                f"{self.name} is running already", hint="shutdown() it before it starts again"
-            )
-        self._seeds = parse_founders(members, self._options.address)
+        node = await self._open_to_start(members)
         places = [place for place in self._seeds if place != str(self._options.address)]
         connection = ClusterConnection(places, cluster_name=self._options.cluster_name)
         try:
