@@ -60,7 +60,7 @@ SEARCHES = {
             (0, "campaign"),
         ),
         depth=4,
-        states_min=130_000,
+        states_min=140_000,
     ),
     "four": Search(  # D becomes a reserve, deletes its log, and becomes a voter again
         Configuration.of(A, B, C, D),
@@ -79,7 +79,7 @@ SEARCHES = {
             (0, "heartbeat"),
         ),
         depth=3,
-        states_min=240_000,
+        states_min=260_000,
     ),
     "disks": Search(  # three members whose syncs take time, and end or are lost in a crash
         Configuration.of(A, B, C),
@@ -87,7 +87,7 @@ SEARCHES = {
         Bounds(terms=3, entries=3, heartbeats=4, crashes=1, syncs_at_once=False),
         ((0, "propose"), (1, "campaign"), (1, "propose"), (0, "campaign")),
         depth=4,
-        states_min=155_000,
+        states_min=163_000,
     ),
 }
 

@@ -4,10 +4,11 @@ A state of a core is everything in it: `canonical` writes constants over what ca
 difference to an exploration, and two cores are one state when all that is left is equal, slot by
 slot. What is written over:
 
-* the clock. Nothing waits for a time but heartbeats, which an exploration asks for itself. All
-  times count from now on, and what is over is now; a search is too short for any limit of time.
-* the random numbers, and the times that are drawn with them: elections come at any time here.
-* the numbers of saves and syncs that have ended, of which only the order counts.
+* the random numbers, and the times that are drawn with them: elections come at any time here;
+* the numbers of saves and syncs that have ended, of which only the order counts;
+* how many messages were ignored.
+
+Time passes at a leader alone, by its heartbeats, and is a part of the state like all else.
 
 So a step is a function of a state and an event, and is made once for all states of the cluster
 that have this member in this state: most steps of a search are found in a table.
@@ -44,7 +45,7 @@ from copycat.raft.events import (
 )
 from copycat.raft.initial_state import InitialState
 from copycat.raft.invariants import check, observe
-from copycat.raft.leader_state import NEVER_MS, LeaderState
+from copycat.raft.leader_state import LeaderState
 from copycat.types import MemberId, ServerState, Span, TermRun
 from tests.raft.laws import law
 
@@ -117,34 +118,13 @@ def state(raft: Raft) -> tuple[tuple[object, ...], Member]:
 
 def canonical(raft: Raft) -> None:
     """Write constants over what makes no difference."""
-    now_ms = raft.now_ms
-    raft.now_ms = raft.synced_at_ms = raft.save_requested_ms = raft.election_at_ms = 0
-    raft.leader_active_until_ms = 0  # only those ask who do not care whom this member hears
-    raft.drawn_at_ms = -1
-    raft.random.state = raft.ignored = raft.pre_vote_number = 0
+    raft.election_at_ms, raft.drawn_at_ms = 0, -1
+    raft.random.state = raft.pre_vote_number = raft.ignored = 0
     if not raft.is_saving:
         raft.save_ticket = raft.saved_ticket = 0
     first = raft.syncs[0][0] - 1 if raft.syncs else raft.sync_ticket
-    raft.syncs = deque((ticket - first, index, 0) for ticket, index, _ in raft.syncs)
+    raft.syncs = deque((ticket - first, index, at_ms) for ticket, index, at_ms in raft.syncs)
     raft.sync_ticket -= first
-    if raft.leader_state is not None:
-        _canonical_leader(raft.leader_state, now_ms)
-
-
-def _canonical_leader(leader_state: LeaderState, now_ms: int) -> None:
-    leader_state.check_at_ms = OPTIONS.election_timeout_ms
-    leader_state.heartbeat_at_ms = _left(leader_state.heartbeat_at_ms, now_ms)
-    leader_state.commit_heartbeat_at_ms = _left(leader_state.commit_heartbeat_at_ms, now_ms)
-    leader_state.transfer_at_ms = _left(leader_state.transfer_at_ms, now_ms)
-    for progress in leader_state.progress.values():
-        progress.last_contact_ms = 0
-        progress.notice_at_ms = _left(progress.notice_at_ms, now_ms)
-    for promotion in leader_state.changes.promotions.values():
-        promotion.gained_at_ms = promotion.round_at_ms = 0
-
-
-def _left(at_ms: int, now_ms: int) -> int:
-    return at_ms if at_ms == NEVER_MS else max(0, at_ms - now_ms)
 
 
 _SLOTS: dict[type, tuple[str, ...]] = {}
