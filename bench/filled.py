@@ -82,13 +82,13 @@ class Filled:
         members = self.processes
         leader = members.leader()
         target = int(members.ask(leader, "status")["last_index"])
-        before = members.cpu_s(leader), members.cpu_s(*numbers)
+        before = members.cpu_s(leader), members.cpu_s(*numbers), members.cpu_s()
         times = await asyncio.gather(
             *(asyncio.to_thread(members.ask, number, f"{order} {target}") for number in numbers)
         )
-        after = members.cpu_s(leader), members.cpu_s(*numbers)
-        leader_s, receivers_s = (now - then for now, then in zip(after, before, strict=True))
-        return CatchUp(numbers, target, times, leader_s, receivers_s)
+        after = members.cpu_s(leader), members.cpu_s(*numbers), members.cpu_s()
+        used = [now - then for now, then in zip(after, before, strict=True)]
+        return CatchUp(numbers, target, times, used)
 
     async def forget(self, numbers: list[int]) -> None:
         """Remove members again, with all that they have."""
@@ -109,8 +109,7 @@ class CatchUp:
         numbers: list[int],
         entries: int,
         times: list[dict[str, Any]],
-        leader_cpu_s: float,
-        receivers_cpu_s: float,
+        cpu_s: list[float],
     ) -> None:
         self.numbers = numbers
         self.entries = entries
@@ -121,5 +120,4 @@ class CatchUp:
         self.first_s = max(one["first"] for one in times) - self.began
         self.stored_s = max(one["stored"] for one in times) - self.began
         self.applied_s = self.ended - self.began
-        self.leader_cpu_s = leader_cpu_s
-        self.receivers_cpu_s = receivers_cpu_s
+        self.leader_cpu_s, self.receivers_cpu_s, self.all_cpu_s = cpu_s
