@@ -29,6 +29,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.fixture
+def no_follower_feeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The leader regards no follower as one that can feed another: it serves history itself."""
+    from copycat.raft import leader_feeding
+
+    monkeypatch.setattr(leader_feeding, "feeders", _nobody)
+
+
+def _nobody(*_: object) -> list[int]:
+    return []
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.seed_base is None:
         config.option.seed_base = int.from_bytes(os.urandom(5), "little")

@@ -57,12 +57,13 @@ __all__ = [
     "encode_return",
 ]
 
-_APPEND = Struct("<Q16s13Q")
+_APPEND = Struct("<Q16s13Q16s")
 """term, leader, request, prev (term, index), span (term, first, end), leader_commit,
-deletion_floor, configuration (term, index), log time, since, type of the receiver."""
-_APPEND_REPLY = Struct("<12Q")
+deletion_floor, configuration (term, index), log time, since, type of the receiver, feeder."""
+_APPEND_REPLY = Struct("<14Q")
 """term, request, answer, match_index, hint (term, index), stable_index, configuration (term,
-index), last (term, index), commit_index."""
+index), last (term, index), commit_index, feeder that was left."""
+_LOW_WORD = (1 << 64) - 1
 _ANSWERS = {
     outcome + 4 * is_full + 8 * is_replaying: (outcome == 1, outcome == 2, is_full, is_replaying)
     for outcome in range(3)
@@ -107,6 +108,7 @@ def encode_append(message: AppendEntries, nbytes: int) -> bytes:
         message.log_time_ms,
         message.since,
         MEMBER_TYPE_CODES[message.member_type],
+        message.feeder.to_bytes(16, "little"),
     )
 
 
@@ -132,6 +134,7 @@ def decode_append(frame: Frame) -> tuple[AppendEntries, memoryview]:
         log_time_ms,
         since,
         type_code,
+        feeder,
     ) = _APPEND.unpack_from(frame.body)
     if first > end or (first == end) != (len(frame.body) == _APPEND.size):
         raise ProtocolError(
@@ -152,6 +155,7 @@ def decode_append(frame: Frame) -> tuple[AppendEntries, memoryview]:
         log_time_ms,
         member_type,
         since,
+        MemberId(int.from_bytes(feeder, "little")),
     )
     return message, frame.body[_APPEND.size :]
 
@@ -220,6 +224,8 @@ def encode_append_reply(reply: AppendReply) -> bytes:
         last.term,
         last.index,
         reply.commit_index,
+        reply.left_feeder & _LOW_WORD,
+        reply.left_feeder >> 64,
     )
     return encode_frame(FrameType.APPEND_REPLY, body)
 
@@ -239,6 +245,8 @@ def decode_append_reply(frame: Frame) -> AppendReply:
         last_term,
         last_index,
         commit_index,
+        left_low,
+        left_high,
     ) = exact(_APPEND_REPLY, frame, "APPEND_REPLY")
     flags = _ANSWERS.get(number)
     if flags is None:
@@ -257,6 +265,7 @@ def decode_append_reply(frame: Frame) -> AppendReply:
         is_replaying,
         EntryId(last_term, last_index),
         commit_index,
+        MemberId(left_high << 64 | left_low),
     )
 
 

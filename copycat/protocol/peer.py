@@ -85,6 +85,8 @@ class AppendEntries(msgspec.Struct, frozen=True):
     """What that configuration says of the receiver; INACTIVE: it is no member."""
     since: int = 0
     """The receiver's `since` in that configuration."""
+    feeder: MemberId = MemberId(0)
+    """Whom the receiver asks for entries and snapshots (C27); 0: the leader sends them."""
 
 
 class AppendReply(msgspec.Struct, frozen=True):
@@ -94,8 +96,8 @@ class AppendReply(msgspec.Struct, frozen=True):
     match_index: min(span.end - 1, durable_index) of the request answered; 0 when rejected.
     hint: when rejected, the sender's newest entry at or below `prev` in both term and index;
         the leader steps back to its own newest entry not above it, in one probe.
-    stable_index: what a restart of the sender cannot fall behind (C23): its match_index, but not
-        above the oldest snapshot that it keeps; 0 when rejected.
+    stable_index: what a restart of the sender cannot fall behind (C23): what is verified or
+        committed in its log, but not above the oldest snapshot that it keeps.
     wants_snapshot: when rejected, the sender lost entries and accepts no gaps in their place: only
         a snapshot at or above the leader's commit index is as good (decision 0017).
     storage_full: the sender takes no entries now, because its disk is full (F12).
@@ -106,6 +108,8 @@ class AppendReply(msgspec.Struct, frozen=True):
     last: the last entry of the sender's log, durable or not; NO_ENTRY from who has no log.
     commit_index: of the sender. Only the sender knows both, so each answer has them, a rejection
         too (C28).
+    left_feeder: the feeder that the sender left, because it was silent or brought nothing; 0 when
+        none. The replica fills it (C27).
     """
 
     term: int
@@ -120,6 +124,7 @@ class AppendReply(msgspec.Struct, frozen=True):
     is_replaying: bool = False
     last: EntryId = NO_ENTRY
     commit_index: int = 0
+    left_feeder: MemberId = MemberId(0)
 
 
 class ConfigurationNotice(msgspec.Struct, frozen=True):

@@ -250,6 +250,7 @@ def _is_in_reach(raft: State, leader_state: LeaderState, progress: Progress) -> 
     since_ms = raft.now_ms - raft.options.election_timeout_ms
     return (
         progress.state is ProgressState.REPLICATE
+        and not progress.is_fed
         and progress.last_contact_ms >= since_ms
         and progress.counted_index >= leader_state.reach_index
     )
@@ -381,6 +382,7 @@ def _keeps_up(
         has_begun
         and length_ms < raft.options.election_timeout_ms
         and progress.state is ProgressState.REPLICATE
+        and not progress.is_fed
         and not progress.is_replaying
     )
 

@@ -26,6 +26,7 @@ from copycat.protocol.peer import (
 from copycat.raft import (
     change_requests,
     election,
+    feeding,
     follower,
     install_snapshot,
     leader,
@@ -38,6 +39,7 @@ from copycat.raft.effects import Effect
 from copycat.raft.events import (
     ChangeRequested,
     Compacted,
+    EntriesFed,
     Event,
     GapsKnown,
     IncarnationCommitted,
@@ -106,20 +108,20 @@ class Raft(State):
         match event:
             case Received():
                 _on_received(self, event)
+            case EntriesFed():
+                feeding.on_entries_fed(self, event)
             case Sent():
                 leader.on_sent(self, event.peer, event.span)
             case Synced():
                 _on_synced(self, event)
             case Tick():
-                _on_tick(self, event.elapsed_ms)
+                _on_tick(self, event)
             case Proposed():
                 leader.on_proposed(self, event.count)
             case ReadRequested():
                 leader.on_read_requested(self, event.token)
             case Saved():
-                self.release(event.ticket)
-                if not self.is_saving:
-                    election.on_self_vote_saved(self)
+                _on_saved(self, event.ticket)
             case Reachable():
                 _on_reachable(self, event)
             case IncarnationCommitted():
@@ -309,6 +311,12 @@ def _on_heard(raft: Raft, event: LeaderHeard | PeerHeard) -> None:
         install_snapshot.on_leader_heard(raft, event.leader, event.term)
 
 
+def _on_saved(raft: Raft, ticket: int) -> None:
+    raft.release(ticket)
+    if not raft.is_saving:
+        election.on_self_vote_saved(raft)
+
+
 def _on_synced(raft: Raft, event: Synced) -> None:
     if not raft.complete_syncs(event.ticket, event.synced_index):
         return
@@ -319,13 +327,15 @@ def _on_synced(raft: Raft, event: Synced) -> None:
         follower.on_synced(raft)
 
 
-def _on_tick(raft: Raft, elapsed_ms: int) -> None:
+def _on_tick(raft: Raft, event: Tick) -> None:
+    elapsed_ms = event.elapsed_ms
     if elapsed_ms > 0:
         raft.now_ms += elapsed_ms
     if raft.transfer is not None and raft.now_ms >= raft.transfer.until_ms:
         raft.effects.append(raft.transfer.on_timeout())
         raft.transfer = None
     if raft.leader_state is not None:
+        raft.leader_state.recent_index = event.recent_index
         leader.on_tick(raft, raft.leader_state, elapsed_ms)
     elif raft.now_ms >= raft.own_deadline_ms:
         election.on_election_timeout(raft)

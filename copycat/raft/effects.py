@@ -136,6 +136,8 @@ class Replicate(msgspec.Struct, frozen=True):
     deletion_floor: int
     orders: StandingOrders = FOUNDER_ORDERS
     """What the leader says of the members: each message repeats it."""
+    feeder: MemberId = MemberId(0)
+    """Whom the peer asks for what it lacks (C27); 0: nobody, this leader sends it."""
 
 
 class ShipSnapshot(msgspec.Struct, frozen=True):

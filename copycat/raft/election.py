@@ -192,12 +192,13 @@ def on_timeout_now(raft: State, sender: MemberId, message: TimeoutNow) -> None:
 
     A member that has just been started waits first (C11): the leader may mean the process before
     the restart, and the directory of this one may be an older copy (F8). The leader repeats the
-    message with each heartbeat.
+    message with each heartbeat. A member that is fed is behind (C40).
     """
     if (
         raft.state is ServerState.FOLLOWER
         and message.term == raft.current_term
         and raft.leader in (NOBODY, sender)
+        and raft.feeder == NOBODY
         and raft.now_ms >= raft.startup_wait_until_ms
         and raft.eligibility.may_campaign
         and raft.has_healthy_disk

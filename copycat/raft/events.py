@@ -12,6 +12,7 @@ from copycat.types import EntryId, MemberId, Span
 __all__ = [
     "ChangeRequested",
     "Compacted",
+    "EntriesFed",
     "Event",
     "GapsKnown",
     "IncarnationCommitted",
@@ -41,9 +42,14 @@ UNBOUNDED = 1 << 62
 
 
 class Tick(msgspec.Struct, frozen=True):
-    """First event of each turn: milliseconds of CLOCK_BOOTTIME since the last one (C11)."""
+    """First event of each turn: milliseconds of CLOCK_BOOTTIME since the last one (C11).
+
+    recent_index: from this entry on the replica has entries at hand in memory: whoever needs older
+    ones asks a follower for them (C29). 0: every entry is at hand.
+    """
 
     elapsed_ms: int
+    recent_index: int = 0
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -56,6 +62,21 @@ class Received(msgspec.Struct, frozen=True):
 
     sender: MemberId
     message: PeerMessage
+    has_gaps: bool = False
+    configuration: Configuration | None = None
+
+
+class EntriesFed(msgspec.Struct, frozen=True):
+    """A feeder answered with entries of `span` after `prev`: all of them are committed there, and
+    so they are committed in every term (C26). An empty span says that `prev` is committed.
+
+    term: of the feeder.  has_gaps and configuration: as in `Received`.
+    """
+
+    sender: MemberId
+    term: int
+    prev: EntryId
+    span: Span
     has_gaps: bool = False
     configuration: Configuration | None = None
 
@@ -197,6 +218,7 @@ class SnapshotShipping(msgspec.Struct, frozen=True):
 class SnapshotInstalled(msgspec.Struct, frozen=True):
     """A received snapshot is durable, verified, and the machine's state is that of `entry`.
 
+    request: of the leader that sent it; 0: a feeder did, and it moves the commit index alone (C1).
     configuration: the one in force at `entry`, which the snapshot holds (C35); None: it holds
     none, so that the founders' is in force.
     """
@@ -205,6 +227,8 @@ class SnapshotInstalled(msgspec.Struct, frozen=True):
     request: int
     entry: EntryId
     configuration: Configuration | None = None
+    term: int = 0
+    """Of the feeder (C26); 0 when a leader sent it, whose term the core knows."""
 
 
 class TransferRequested(msgspec.Struct, frozen=True):
@@ -226,6 +250,7 @@ class ChangeRequested(msgspec.Struct, frozen=True):
 Event = (
     Tick
     | Received
+    | EntriesFed
     | LeaderHeard
     | PeerHeard
     | Proposed

@@ -20,11 +20,13 @@ from copycat.raft.state import NOBODY, TERM_MAX, State
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span
 
 __all__ = [
+    "append_received",
     "hear_leader",
     "is_well_formed",
     "on_append_entries",
     "on_leader_unreachable",
     "on_synced",
+    "raise_commit_ceiling",
 ]
 
 
@@ -45,6 +47,7 @@ def on_append_entries(raft: State, event: Received, message: AppendEntries) -> N
         return
     if not hear_leader(raft, sender):
         return
+    raft.feeder, raft.leader_commit = message.feeder, message.leader_commit
     if message.configuration == raft.committed_configuration.entry:
         # C31: a floor counts with the configuration whose members it was computed with.
         raft.cluster_deletion_floor = max(raft.cluster_deletion_floor, message.deletion_floor)
@@ -74,14 +77,18 @@ def on_append_entries(raft: State, event: Received, message: AppendEntries) -> N
     if end > span.first:
         first = terms.first_conflict(span)
         if first < end:
-            _append(raft, Span(span.term, first, end), event.configuration)
+            append_received(raft, Span(span.term, first, end), event.configuration)
     verified = end - 1
     raft.verified_index = max(raft.verified_index, verified)
     raft.accepted_request = max(raft.accepted_request, message.request)
     match_index = min(verified, raft.durable_index)
     raft.reported_index = max(raft.reported_index, match_index)
     raft.send(sender, _accepted(raft, message.request, match_index))
-    ceiling = min(message.leader_commit, verified)
+    raise_commit_ceiling(raft, min(message.leader_commit, verified))
+
+
+def raise_commit_ceiling(raft: State, ceiling: int) -> None:
+    """The log is verified up to `ceiling`, and that is committed: commit what is durable of it."""
     if ceiling > raft.commit_ceiling:
         raft.commit_ceiling = ceiling
         _advance_commit(raft)
@@ -94,7 +101,7 @@ def _accepted(raft: State, request: int, match_index: int) -> AppendReply:
         True,
         match_index,
         NO_ENTRY,
-        raft.stable_index(match_index),
+        raft.stable_index(max(match_index, raft.commit_index)),
         False,
         False,
         raft.known_configuration.entry,
@@ -113,6 +120,7 @@ def _rejected(
         False,
         0,
         hint,
+        raft.stable_index(raft.commit_index),
         wants_snapshot=wants_snapshot,
         configuration=raft.known_configuration.entry,
         last=raft.terms.last,
@@ -162,15 +170,15 @@ def is_well_formed(message: AppendEntries) -> bool:
     )
 
 
-def _append(raft: State, span: Span, configuration: Configuration | None) -> None:
-    """Append the new entries, and first delete what conflicts with them and nothing else (Raft
-    paper, section 5.3)."""
+def append_received(raft: State, span: Span, configuration: Configuration | None) -> None:
+    """Append new entries of a leader, or of a feeder, and first delete what conflicts with them
+    and nothing else (Raft paper, section 5.3)."""
     terms = raft.terms
     if span.first <= terms.last_index:
         after = span.first - 1
         require(
             after >= raft.commit_index and after >= raft.commit_ceiling,
-            "a leader asked to replace committed entries (did several members come back with "
+            "a member asked to replace committed entries (did several members come back with "
             "older copies of their directories?)",
             member=raft.member,
             leader=raft.leader,

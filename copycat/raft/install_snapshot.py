@@ -172,6 +172,8 @@ def on_snapshot_installed(raft: State, event: SnapshotInstalled) -> None:
     entry = event.entry
     if raft.is_reserve:
         return  # the transfer began when this member had a log
+    if event.term > raft.current_term:
+        raft.become_follower(event.term, NOBODY)
     if entry.index > raft.commit_index:
         terms = raft.terms
         continues = terms.term_at(entry.index) == entry.term
@@ -197,7 +199,7 @@ def on_snapshot_installed(raft: State, event: SnapshotInstalled) -> None:
         raft.effects.append(Commit(entry.index))
         membership.on_installed(raft, event.configuration, entry.index, continues=continues)
         change_requests.on_committed(raft)
-    if raft.leader == event.sender != NOBODY:
+    if raft.leader == event.sender != NOBODY and event.request:
         # The leader has what is committed, so this log equals its log up to there.
         raft.verified_index = max(raft.verified_index, entry.index)
         raft.reported_index = max(raft.reported_index, entry.index)

@@ -161,7 +161,8 @@ def _check_role(now: Facts) -> None:
         require(0 <= match < following <= now.last.next, "progress out of order", facts=now)
         require(following >= now.first_index, "progress below the log", facts=now)
     for match, stable_index in zip(now.matches, now.stable_indexes, strict=True):
-        require(0 <= stable_index <= match, "C23: stable what is not durable", facts=now)
+        known = max(match, now.commit_index)
+        require(0 <= stable_index <= known, "C23: stable what is not durable", facts=now)
 
 
 def _check_membership(before: Facts | None, after: Facts) -> None:

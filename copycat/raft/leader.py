@@ -13,6 +13,7 @@ from copycat.protocol.peer import AppendReply, InstallReply
 from copycat.raft import (
     change_requests,
     install_snapshot,
+    leader_feeding,
     leader_members,
     leader_transfer,
     membership,
@@ -144,12 +145,15 @@ def on_append_reply(raft: State, sender: MemberId, message: AppendReply) -> None
         return
     if not progress.has_regressed:
         progress.acked_request = max(progress.acked_request, request)
+    if progress.is_fed:
+        leader_feeding.on_reply(raft, leader_state, progress, message)
     if message.accepted:
         _on_accepted(raft, leader_state, sender, progress, message)
         if leader_state.transfer_to == sender:
             leader_transfer.send_timeout_now(raft, leader_state)
     else:
         _on_rejected(raft, leader_state, sender, progress, message)
+    _note_stable(raft, leader_state, progress, message)
     if leader_state.reads.round_request:
         _count_round(raft, leader_state)
     if progress.next_index <= raft.terms.last_index:
@@ -173,7 +177,15 @@ def _on_accepted(
             raft.ignored += 1
         elif match_index > raft.commit_index:
             _advance_commit(raft, leader_state)
-    stable_index = min(message.stable_index, progress.match_index)
+
+
+def _note_stable(
+    raft: State, leader_state: LeaderState, progress: Progress, message: AppendReply
+) -> None:
+    """C28: only the peer knows how far its state stays. What is committed counts, whoever sent it
+    that; of the rest, what it acknowledged to this leader."""
+    known = max(progress.match_index, raft.commit_index)
+    stable_index = min(message.stable_index, known)
     if stable_index > progress.stable_index:
         progress.stable_index = stable_index
         install_snapshot.advance_deletion_floor(raft, leader_state)
@@ -197,7 +209,12 @@ def _on_rejected(
     if message.wants_snapshot and message.request > progress.rewind_request:
         install_snapshot.commit_below_gaps(raft, leader_state)
         min_index = max(raft.commit_index, leader_state.valid_from)
-        leader_state.replicator.send_snapshot(raft, sender, min_index)
+        if not leader_feeding.begin_snapshot(raft, leader_state, sender, progress, min_index):
+            leader_state.replicator.send_snapshot(raft, sender, min_index)
+    elif message.request > progress.rewind_request and leader_feeding.on_rejected(
+        raft, leader_state, sender, progress, message.hint
+    ):
+        pass
     elif not leader_state.replicator.on_rejected(raft, sender, message.request, message.hint):
         raft.ignored += 1
 
@@ -314,6 +331,7 @@ def on_tick(raft: State, leader_state: LeaderState, elapsed_ms: int) -> None:
         leader_state.heartbeat_at_ms = now_ms + raft.options.heartbeat_interval_ms
         leader_state.commit_heartbeat_at_ms = NEVER_MS
         leader_state.heard.on_round(now_ms, leader_state.progress)
+        leader_feeding.follow_feeding(raft, leader_state)
         for peer in leader_state.progress:
             leader_state.replicator.send_heartbeat(raft, peer)
         install_snapshot.advance_deletion_floor(raft, leader_state)

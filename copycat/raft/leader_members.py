@@ -80,6 +80,8 @@ def _follow_member(
     progress.is_stateful = is_stateful
     progress.scope, progress.hold_index = scope, hold_index
     progress.sends_all = scope is Scope.ALL
+    if scope is Scope.COMMITTED and not progress.is_fed:
+        progress.begin_feeding(progress.next_index, 0)
 
 
 def _has_new_log(progress: Progress, scope: Scope, *, is_stateful: bool) -> bool:

@@ -34,6 +34,7 @@ class LeaderState:
         "progress",
         "reach_index",
         "reads",
+        "recent_index",
         "replicator",
         "term",
         "transfer_at_ms",
@@ -55,6 +56,8 @@ class LeaderState:
         """Who answers heartbeats (C38)."""
         self.changes = PendingChanges()
         """What this leader was asked to change, and who is being promoted."""
+        self.recent_index = 0
+        """From this entry on the replica has entries in memory (C29); 0: all of them."""
         self.limited: tuple[MemberId, ...] = ()
         """The peers that are not sent all entries: those who are sent committed ones get more of
         them with each commit."""

@@ -77,7 +77,7 @@ def best_follower(raft: State, leader_state: LeaderState, after: MemberId = NOBO
         if not may_take_over(raft, peer):
             continue
         mine = (
-            progress.state is not ProgressState.LOST,
+            progress.state is not ProgressState.LOST and not progress.is_fed,
             not progress.is_replaying,
             peer != after,
             progress.counted_index,
@@ -99,6 +99,7 @@ def send_timeout_now(raft: State, leader_state: LeaderState) -> None:
     if (
         progress.counted_index == raft.terms.last_index
         and progress.state is not ProgressState.LOST
+        and not progress.is_fed
         and not progress.is_replaying
     ):
         raft.send(leader_state.transfer_to, TimeoutNow(raft.current_term))

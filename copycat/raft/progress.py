@@ -4,6 +4,9 @@ A peer is in one of four states. PROBE: it is sent one message with entries at a
 accepts one. REPLICATE: it is sent a window of them. LOST: the link broke, and it is sent only
 heartbeats until it answers one. SNAPSHOT: entries from the leader's log do not help it, and it is
 sent only heartbeats until a snapshot has arrived.
+
+Whatever its state, a peer that is *fed* is sent heartbeats only: they name the member that it asks
+for what it lacks (`copycat/raft/leader_feeding.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import enum
 from collections import deque
 
 from copycat.raft.effects import FOUNDER_ORDERS, StandingOrders
-from copycat.types import NO_ENTRY, EntryId, Span
+from copycat.types import NO_ENTRY, EntryId, MemberId, Span
 
 __all__ = ["Progress", "ProgressState", "Scope"]
 
@@ -51,15 +54,19 @@ class Progress:
     __slots__ = (
         "acked_request",
         "commit_sent",
+        "feeder",
         "has_regressed",
         "hold_index",
+        "is_fed",
         "is_replaying",
         "is_stateful",
         "is_uncompared",
         "last_contact_ms",
         "last_request",
+        "left_feeders",
         "match_index",
         "match_request",
+        "needed_index",
         "next_index",
         "notice_at_ms",
         "orders",
@@ -91,6 +98,15 @@ class Progress:
         """What the peer's last answer said of its machine."""
         self.notice_at_ms = 0
         """When the committed configuration may be sent to the peer again."""
+        self.is_fed = False
+        """The peer asks `feeder` for what it lacks, and is sent heartbeats only (C29)."""
+        self.feeder = MemberId(0)
+        """Whom the heartbeats name; 0 while the peer is not fed."""
+        self.needed_index = 0
+        """While it is fed: entries of this log do not help the peer before it has committed this
+        much: the log does not reach back so far, or a deletion below may be gone from it."""
+        self.left_feeders: dict[MemberId, int] = {}
+        """Feeders that the peer left -> until when they are not named to it again."""
         self.match_index = 0
         self.match_request = 0
         """The newest request to this peer when match_index was credited: an answer to a later
@@ -223,6 +239,37 @@ class Progress:
                 self._reset(
                     ProgressState.LOST if self.state is ProgressState.LOST else ProgressState.PROBE
                 )
+
+    def begin_feeding(self, next_index: int, needed_index: int) -> None:
+        """The peer asks a feeder from now on.
+
+        needed_index: it needs a snapshot of so much, and heartbeats are at `next_index` meanwhile;
+        0: what it lacks is in the log, and what is in flight to it still counts.
+        """
+        self.is_fed = True
+        if needed_index:
+            self.needed_index = max(self.needed_index, needed_index)
+            self.next_index = max(next_index, self.match_index + 1)
+            self._reset(ProgressState.PROBE)
+
+    def note_fed(self, commit_index: int, end: int) -> None:
+        """The peer says that it has committed so much: what the leader would send follows that.
+        It moves no match_index: the peer may say so of the log of another leader (C29).
+
+        end: one past the end of the leader's log.
+        """
+        next_index = min(commit_index + 1, end)
+        self.next_index = max(self.next_index, next_index)
+        if commit_index >= self.needed_index:
+            self.needed_index = 0
+
+    def end_feeding(self) -> None:
+        """The leader's own stream begins, with a probe: the peer is believed what it answers."""
+        self.is_fed = False
+        self.feeder = MemberId(0)
+        self.needed_index = 0
+        if self.state is not ProgressState.LOST:
+            self._reset(ProgressState.PROBE)
 
     def mark_lost(self) -> None:
         """The link broke. next_index stays: the first probe's rejection says where to continue."""

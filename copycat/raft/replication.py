@@ -90,6 +90,7 @@ class Replicator:
             end = min(end, progress.end_of_scope(source.commit_index))
         if (
             progress.pending_request
+            or progress.is_fed
             or progress.next_index >= end
             or state is ProgressState.LOST
             or state is ProgressState.SNAPSHOT
@@ -108,6 +109,7 @@ class Replicator:
                 source.commit_index,
                 min(source.cluster_deletion_floor, source.commit_index),
                 progress.orders,
+                progress.feeder,
             )
         )
 
@@ -173,7 +175,14 @@ class Replicator:
         deletion_floor = min(source.cluster_deletion_floor, source.commit_index)
         source.effects.append(
             Replicate(
-                peer, request, prev, span, source.commit_index, deletion_floor, progress.orders
+                peer,
+                request,
+                prev,
+                span,
+                source.commit_index,
+                deletion_floor,
+                progress.orders,
+                progress.feeder,
             )
         )
 

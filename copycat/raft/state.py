@@ -83,6 +83,7 @@ class State:
         "effects",
         "election_at_ms",
         "eligibility",
+        "feeder",
         "ignored",
         "installed_index",
         "is_reserve",
@@ -90,6 +91,7 @@ class State:
         "known_configuration",
         "leader",
         "leader_active_until_ms",
+        "leader_commit",
         "leader_state",
         "links",
         "member",
@@ -250,6 +252,10 @@ class State:
         self.leader = NOBODY
         """Who leads this term, as far as this member knows. Invariant: once known it stays the
         same for the rest of the term, or is unknown again (I1)."""
+        self.feeder = NOBODY
+        """Whom the last heartbeat of a leader named as the member to ask for entries (C27)."""
+        self.leader_commit = 0
+        """The commit index that the last message of a leader named."""
         self.leader_state: LeaderState | None = None
         """Invariant: there is one exactly while this member leads."""
         self.votes: frozenset[MemberId] = frozenset()
@@ -324,14 +330,15 @@ class State:
         return min(deletion_floor, oldest_index) if oldest_index else deletion_floor
 
     def stable_index(self, match_index: int) -> int:
-        """Up to where this member's state stays, whatever restart happens, when its log is durable
-        up to `match_index`: a restart keeps those entries or a snapshot that covers them.
+        """Up to where this member's state stays, whatever restart happens, when its log is good
+        up to `match_index`: a restart keeps those entries or a snapshot that covers them. Of a
+        member that led, the commit index may be above what is durable here.
 
         0 while it joins: its state may lack deletions that it was never asked about (C30).
         """
         if self.eligibility.restrictions and self.eligibility.is_joining:
             return 0
-        stable_index = min(match_index, self.synced_index)
+        stable_index = min(match_index, self.durable_index, self.synced_index)
         return (
             min(stable_index, self.oldest_snapshot_index)
             if self.oldest_snapshot_index

@@ -65,6 +65,7 @@ from copycat.storage.recent_batches import BatchReader
 from copycat.types import EntryKind, MemberId, Span
 
 __all__ = [
+    "BACKLOG_MAX",
     "Driver",
     "EntrySender",
     "MemberEffect",
@@ -142,6 +143,7 @@ class EntrySender:
             log_time_ms,
             orders.member_type,
             orders.since,
+            effect.feeder,
         )
         header = encode_append(message, 0 if batch is None else batch.nbytes)
         return span if self._host.send(effect.peer, header, batch) else None
@@ -209,6 +211,9 @@ class Driver:
         self._events: deque[tuple[Event, Payload]] = deque()
         self._replies: dict[MemberId, AppendReply] = {}
         """Answers of this turn; a later one that says more replaces an earlier one."""
+        self.left_feeder = MemberId(0)
+        """The feeder that this member left last, until the leader's own stream serves it: each
+        answer to the leader says it (C27). 0: none."""
         self._unannounced: set[MemberId] = set()
         """Peers with a new link to which it was not sent yet where this log ends."""
 
@@ -395,8 +400,13 @@ class Driver:
     def _write_reply(self, peer: MemberId, reply: AppendReply) -> None:
         # If it is lost, the next heartbeat asks for it again: no event for it.
         is_full, is_replaying = self._raft.storage_full, self._is_replaying
-        if is_full or is_replaying:
-            reply = msgspec.structs.replace(reply, storage_full=is_full, is_replaying=is_replaying)
+        if is_full or is_replaying or self.left_feeder:
+            reply = msgspec.structs.replace(
+                reply,
+                storage_full=is_full,
+                is_replaying=is_replaying,
+                left_feeder=self.left_feeder,
+            )
         self._host.send(peer, encode_append_reply(reply), None)
 
     def _write(self, peer: MemberId, message: PeerMessage) -> None:

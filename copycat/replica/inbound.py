@@ -31,6 +31,7 @@ from copycat.raft.events import Received
 from copycat.replica.connections import Route
 from copycat.replica.disk_space import DiskSpace
 from copycat.replica.driver import Driver, Payload
+from copycat.replica.feeding import FEEDING_TYPES, Feeding
 from copycat.replica.host import Inbox
 from copycat.replica.known_configurations import configuration_of, entry_configuration
 from copycat.replica.log_clock import LogClock, TimeReport
@@ -74,6 +75,7 @@ class PeerInbound:
         disk_space: DiskSpace,
         snapshot_sender: SnapshotSender,
         snapshot_receiver: SnapshotReceiver,
+        feeding: Feeding,
     ) -> None:
         self._raft = raft
         self._clock = clock
@@ -84,6 +86,7 @@ class PeerInbound:
         self._disk_space = disk_space
         self._snapshot_sender = snapshot_sender
         self._snapshot_receiver = snapshot_receiver
+        self._feeding = feeding
 
     def receive(self, peer: MemberId, frame: Frame) -> None:
         """One frame from a peer. ProtocolError: the listener closes the connection."""
@@ -111,6 +114,8 @@ class PeerInbound:
             case FrameType.RETURN:
                 token, answer = decode_return(frame)
                 self._requests.receive_return(token, answer)
+            case kind if kind in FEEDING_TYPES:
+                self._feeding.receive(peer, frame)
             case _:
                 other: PeerMessage = decode_peer(frame)
                 if isinstance(other, InstallReply) and not other.done:

@@ -55,6 +55,8 @@ from copycat.replica.driver import (
     RegressionEffect,
     SnapshotEffect,
 )
+from copycat.replica.feed_client import FeedClient
+from copycat.replica.feeding import Feeding
 from copycat.replica.host import Host, Inbox, Lane
 from copycat.replica.inbound import PeerInbound
 from copycat.replica.known_configurations import known_configurations
@@ -72,9 +74,7 @@ from copycat.replica.requests import RequestRouter
 from copycat.replica.restore import clock_of, core_of, handshake_of, restore
 from copycat.replica.server_states import ServerStates
 from copycat.replica.session_index import SessionIndex
-from copycat.replica.snapshot_receiver import SnapshotReceiver
-from copycat.replica.snapshot_sender import SnapshotSender
-from copycat.replica.snapshot_taker import SnapshotTaker
+from copycat.replica.snapshot_parts import SnapshotParts, build_snapshots
 from copycat.replica.status import ElectionObstacles, Outage, RecoveryStatus, Status
 from copycat.replica.sync_scheduler import SyncScheduler
 from copycat.storage.interface import Batch, SaveTicket, SyncTicket
@@ -131,7 +131,7 @@ class Replica:
         recent = RecentBatches[Batch](
             options.entry_buffer_size, options.recent_bytes_max, keeps_newest=True
         )
-        reader = BatchReader(log, recent, options.batch_bytes_max)
+        reader = self._reader = BatchReader(log, recent, options.batch_bytes_max)
         applier = self._applier = Applier(reader, executor.last_applied, options.skips)
         syncs = self._syncs = SyncScheduler(log, stores.hard_state, host, options, stores.ballast)
         store = self._configurations = ConfigurationStore(stores, syncs, known, raft.configuration)
@@ -161,7 +161,9 @@ class Replica:
             host, clock, members, store, outage, search, listeners, self._link_ended, self._restart
         )
         self._transfer = LeadershipTransfer(raft, driver, members)
-        sender, taker, receiver = self._build_snapshots(driver, stores)
+        sender, feeder, taker, receiver = self._build_snapshots(driver, stores)
+        self._snapshot_sender, self._snapshot_taker = sender, taker
+        self._snapshot_receiver = receiver
         compaction = self._compaction = CompactionRunner(
             options, raft, log, clock, host, inbox, syncs, applier, self._executor, taker, receiver
         )
@@ -191,49 +193,30 @@ class Replica:
         self._maintenance = Maintenance(
             log, clock, inbox, sessions, queue, shake, recovery, taker, compaction, disk, file
         )
+        client = FeedClient(raft, clock, host, driver, applier, disk, receiver)
+        feeding = self.feeding = Feeding(inbox, feeder, client)
         self._inbound = PeerInbound(
-            raft, clock, inbox, driver, requests, outage, disk, sender, receiver
+            raft, clock, inbox, driver, requests, outage, disk, sender, receiver, feeding
         )
 
-    def _build_snapshots(
-        self, driver: Driver, stores: MemberStores
-    ) -> tuple[SnapshotSender, SnapshotTaker, SnapshotReceiver]:
-        """What sends, takes and receives snapshots."""
-        raft, log, clock, inbox = self.raft, self._log, self._clock, self._inbox
-        applier, snapshots, executor = self._applier, stores.snapshots, self._executor
-        store = self._configurations
-        sender = self._snapshot_sender = SnapshotSender(
-            raft, clock, self._host, inbox, driver, snapshots
-        )
-        taker = self._snapshot_taker = SnapshotTaker(
-            raft,
-            log,
-            clock,
-            inbox,
+    def _build_snapshots(self, driver: Driver, stores: MemberStores) -> SnapshotParts:
+        return build_snapshots(
+            self.raft,
+            self._log,
+            self._clock,
+            self._host,
+            self._inbox,
+            driver,
             self._syncs,
-            applier,
-            driver,
-            snapshots,
-            executor,
-            self._options,
-            sender,
-            store,
-        )
-        receiver = self._snapshot_receiver = SnapshotReceiver(
-            raft,
-            log,
-            clock,
-            inbox,
-            applier,
+            self._applier,
             self._sessions,
-            driver,
-            snapshots,
-            executor,
-            taker,
+            self._configurations,
+            self._reader,
+            self._executor,
+            stores.snapshots,
+            self._options,
             self,
-            store,
         )
-        return sender, taker, receiver
 
     def _build_cluster_requests(self, driver: Driver) -> ClusterRequests:
         return ClusterRequests(
@@ -360,7 +343,7 @@ class Replica:
             self.disk_space.begin(now_ms)  # first: a leader may append by itself in a tick
             # Most turns come within the millisecond of the one before: the core has nothing to do.
             if elapsed_ms > 0 or self.raft.timeout_ms == 0:
-                self._driver.step(Tick(elapsed_ms))
+                self._driver.step(Tick(elapsed_ms, self._reader.recent_index))
             if elapsed_ms >= PAUSE_MS:
                 self._maintenance.paused(elapsed_ms)
             if self._syncs.has_completed:
@@ -386,6 +369,7 @@ class Replica:
             self._applier.due_ms,
             self._syncs.due_ms,
             self._snapshot_sender.due_ms,
+            self.feeding.due_ms,
         )
 
     def _run_due(self, now_ms: int) -> None:
@@ -439,6 +423,7 @@ class Replica:
             if not self._syncs.has_completed:
                 break
             self._take_completed()
+        self.feeding.advance(self._clock.now_ms)
         self._connections.deliver()
         self._driver.send_replies()
         eager = self.raft.state is ServerState.LEADER or self._queries.is_waiting
@@ -468,6 +453,7 @@ class Replica:
         self.outage.link_down(peer)
         if peer == self.raft.leader:
             self._requests.forwarded_requests.fail_all("")
+        self.feeding.link_ended(peer)
         self._driver.queue(Unreachable(peer))
 
     # ---- the machine ---------------------------------------------------------------------

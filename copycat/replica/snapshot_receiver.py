@@ -1,6 +1,8 @@
 """Snapshot files that are received: written chunk by chunk, verified whole, then installed.
 
-A snapshot that the leader offers is passed by the core to this receiver. From there on the
+A snapshot comes in one of two ways. A member that is fed asks for the bytes of one
+(`copycat/replica/feed_client.py:FeedClient`). Where nobody can feed it, the leader sends one: what
+the leader offers is passed by the core to this receiver. From there on the
 receiver and the sender at the leader (`copycat/replica/snapshot_sender.py:SnapshotSender`) count
 the bytes between themselves: the receiver writes only what continues what it has, and each answer
 says how much that is. When the receiver is silent, because its disk is full or because it installs
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -24,6 +27,7 @@ from copycat.errors import (
 from copycat.machine.session_executor import SessionExecutor
 from copycat.machine.sessions import SessionRow
 from copycat.protocol.codec_configuration import decode_configuration
+from copycat.protocol.feeding import FedSnapshot
 from copycat.protocol.peer import InstallReply, InstallSnapshot
 from copycat.raft.core import Raft
 from copycat.raft.effects import ReceiveSnapshot
@@ -39,7 +43,7 @@ from copycat.replica.session_index import SessionIndex
 from copycat.replica.snapshot_taker import SnapshotTaker
 from copycat.storage.interface import ReplicaLog
 from copycat.storage.snapshot_store import Reception, Snapshot, SnapshotStore
-from copycat.types import EntryId, MemberId
+from copycat.types import EntryId, MemberId, ServerState
 
 __all__ = ["IncarnationRecorder", "SnapshotReceiver"]
 
@@ -63,11 +67,29 @@ class IncarnationRecorder(Protocol):
         ...
 
 
+Written = Callable[[int | None], None]
+"""Called with how many bytes of the file are here; None: the whole of it was no good."""
+
+
 class _Offer(NamedTuple):
-    """Which member sends a snapshot, and which one."""
+    """Which member sends a snapshot, which one, and in which term."""
 
     sender: MemberId
-    message: InstallSnapshot
+    entry: EntryId
+    term: int
+    request: int
+    """Of the leader; 0: a feeder answers a question."""
+    written: Written | None = None
+    """Who asked a feeder for it; None: the leader sends it, and is answered."""
+
+    def tell(self, end: int | None) -> None:
+        """Say to who asked how much is here."""
+        if self.written is not None:
+            self.written(end)
+
+
+def _offer_of(sender: MemberId, message: InstallSnapshot) -> _Offer:
+    return _Offer(sender, message.entry, message.term, message.request)
 
 
 class _Whole(NamedTuple):
@@ -142,21 +164,54 @@ class SnapshotReceiver:
             return
         if not self._is_ready():
             return
-        offer = _Offer(effect.sender, effect.message)
-        reception = self._reception
-        if reception is None or not _is_of(reception, offer.message):
-            if self._writes:
-                return  # a chunk of another file is being written
-            reception = self._begin(store, offer.message)
+        message = effect.message
+        reception = self._reception_of(store, message)
         if reception is not None and not self._writes:
-            self._acknowledge(offer, reception.end)
+            self._acknowledge(_offer_of(effect.sender, message), reception.end)
+
+    def _reception_of(
+        self, store: SnapshotStore, message: InstallSnapshot | FedSnapshot
+    ) -> Reception | None:
+        """Where the bytes of this file go; None while a chunk of another one is being written."""
+        reception = self._reception
+        if reception is not None and _is_of(reception, message):
+            return reception
+        return None if self._writes else self._begin(store, message)
+
+    def on_fed_chunk(
+        self, sender: MemberId, message: FedSnapshot, data: bytes, written: Written
+    ) -> int | None:
+        """Bytes of a snapshot that this member asked a feeder for.
+
+        How many bytes of that file were here before; None when it cannot be taken now. Else
+        `written` is called, in a turn, once these bytes are here, and again when the whole file
+        is installed, or has turned out to be no good.
+        """
+        store = self._store
+        if store is None or self._source is None:
+            self._warn_once()
+            return None
+        reception = self._reception_of(store, message) if self._is_ready() else None
+        if reception is None:
+            return None
+        end = reception.end
+        self._writes += 1
+        offer = _Offer(sender, message.entry, message.term, 0, written)
+        work = partial(_write, reception, message.offset, data)
+        self._inbox.run(Lane.ASIDE, work, partial(self._written, reception, offer))
+        return end
+
+    @property
+    def is_finishing(self) -> bool:
+        """All bytes of a snapshot are here: it is verified, or installed."""
+        return self._is_finishing
 
     def on_chunk(self, sender: MemberId, message: InstallSnapshot, data: bytes) -> None:
         """Bytes of a snapshot arrived. Those of a file that is not being received are dropped."""
         self._driver.step(LeaderHeard(sender, message.term, message.leader))
         raft = self._raft
         if message.term < raft.current_term:
-            self._answer(_Offer(sender, message), 0)  # which says the newer term
+            self._answer(_offer_of(sender, message), 0)  # which says the newer term
             return
         if raft.leader != sender or message.leader != sender or message.term > raft.current_term:
             return  # nobody who leads sent it
@@ -166,7 +221,8 @@ class SnapshotReceiver:
         if reception is None or not _is_of(reception, message):
             return
         self._writes += 1
-        work, offer = partial(_write, reception, message.offset, data), _Offer(sender, message)
+        work = partial(_write, reception, message.offset, data)
+        offer = _offer_of(sender, message)
         self._inbox.run(Lane.ASIDE, work, partial(self._written, reception, offer))
 
     def _is_ready(self) -> bool:
@@ -180,7 +236,9 @@ class SnapshotReceiver:
                 " or its storage has none"
             )
 
-    def _begin(self, store: SnapshotStore, message: InstallSnapshot) -> Reception | None:
+    def _begin(
+        self, store: SnapshotStore, message: InstallSnapshot | FedSnapshot
+    ) -> Reception | None:
         older = self._reception
         try:
             self._reception = store.receive(message.entry, message.nbytes, message.digest)
@@ -194,11 +252,13 @@ class SnapshotReceiver:
     def _written(self, reception: Reception, offer: _Offer, written: int | _NoRoom) -> None:
         self._writes -= 1
         if reception is not self._reception or self._is_finishing:
+            offer.tell(0)
             return
         if isinstance(written, DiskFullError | ResourceError):
-            log.warning("there is no room for a snapshot from the leader: %s (F13)", written)
+            log.warning("there is no room for a snapshot of another member: %s (F13)", written)
             self._reception = None
             self._retry_later()
+            offer.tell(0)
         elif written < reception.nbytes:
             self._acknowledge(offer, written)
         elif self._raft.commit_index >= reception.entry.index:
@@ -206,6 +266,7 @@ class SnapshotReceiver:
             # (C23).
             self._reception = None
             self._inbox.run(Lane.ASIDE, reception.drop, _ignore)
+            offer.tell(0)
         else:
             self._is_finishing = True
             self._publishing_index = reception.entry.index
@@ -216,14 +277,16 @@ class SnapshotReceiver:
         self._retry_ms = self._clock.now_ms + RETRY_MS
 
     def _acknowledge(self, offer: _Offer, nbytes: int) -> None:
-        """Say how much is here, if who sends it still leads."""
+        """Say how much is here: to who asked for it, or to who sends it if that still leads."""
         raft = self._raft
-        if offer.message.term == raft.current_term and offer.sender == raft.leader:
+        if offer.written is not None:
+            offer.tell(nbytes)
+        elif offer.term == raft.current_term and offer.sender == raft.leader:
             self._answer(offer, nbytes)
 
     def _answer(self, offer: _Offer, nbytes: int) -> None:
-        message, term = offer.message, self._raft.current_term
-        reply = InstallReply(term, message.request, message.entry, nbytes, done=False)
+        term = self._raft.current_term
+        reply = InstallReply(term, offer.request, offer.entry, nbytes, done=False)
         self._driver.answer(offer.sender, reply)
 
     # ---- the whole of it -----------------------------------------------------------------
@@ -236,6 +299,7 @@ class SnapshotReceiver:
         log.warning("a snapshot that arrived is damaged, and is requested again: %s", whole)
         self._end()
         self._retry_later()
+        offer.tell(None)
 
     def _end(self) -> None:
         self._is_finishing = False
@@ -259,12 +323,15 @@ class SnapshotReceiver:
             self._tell(offer, snapshot)
             self._taker.keep(store.admit(snapshot))
             return
-        if not self._has_room(snapshot.entry):
-            # Asked for anew, when there may be room. Its file is deleted: left behind, a restart
-            # would begin with it, whatever was deleted from the log since.
-            log.warning("there is no room to install a snapshot from the leader (F13)")
+        is_dropped = offer.written is not None and self._raft.state is not ServerState.FOLLOWER
+        if is_dropped or not self._has_room(snapshot.entry):
+            # Asked for anew, when there may be room, or when this member follows again (C26). Its
+            # file is deleted: left behind, a restart would begin with it, whatever was deleted
+            # from the log since.
+            if not is_dropped:
+                log.warning("there is no room to install a snapshot of another member (F13)")
             work = partial(store.discard, [snapshot.entry])
-            self._inbox.run(Lane.ASIDE, work, self._not_installed)
+            self._inbox.run(Lane.ASIDE, work, partial(self._not_installed, offer))
             return
         applier.pause()
         self._inbox.run(
@@ -273,9 +340,10 @@ class SnapshotReceiver:
             partial(self._installed, store, offer, snapshot),
         )
 
-    def _not_installed(self, _: list[EntryId]) -> None:
+    def _not_installed(self, offer: _Offer, _: list[EntryId]) -> None:
         self._end()
         self._retry_later()
+        offer.tell(0)
 
     def _installed(
         self,
@@ -293,26 +361,29 @@ class SnapshotReceiver:
             self._incarnations.record_incarnation(member, incarnation)
         self._incarnations.load_availability()
         self._taker.keep(stale)
-        log.info("a snapshot of the leader was installed: %d entries", snapshot.entry.index)
+        log.info("a snapshot of another member was installed: %d entries", snapshot.entry.index)
 
     def _tell(self, offer: _Offer, snapshot: Snapshot) -> None:
-        """The core makes the log fit, and answers the leader."""
+        """The core makes the log fit, and answers the leader if that sent it."""
         self._end()
-        message, configuration = offer.message, None
+        configuration = None
         if snapshot.configuration:
             what = f"the configuration in a snapshot of {snapshot.entry.index} entries"
             record = decode_configuration(snapshot.configuration, what)
             self._configurations.announced(record)
             configuration = configuration_of(record)
-        event = SnapshotInstalled(offer.sender, message.request, message.entry, configuration)
-        self._driver.step(event)
+        term = offer.term if offer.written is not None else 0
+        self._driver.step(
+            SnapshotInstalled(offer.sender, offer.request, offer.entry, configuration, term)
+        )
+        offer.tell(snapshot.nbytes)
 
 
 def _ignore(_: None) -> None:
     """For work that has no result."""
 
 
-def _is_of(reception: Reception, message: InstallSnapshot) -> bool:
+def _is_of(reception: Reception, message: InstallSnapshot | FedSnapshot) -> bool:
     return reception.is_of(message.entry, message.nbytes, message.digest)
 
 

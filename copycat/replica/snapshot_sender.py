@@ -26,7 +26,7 @@ from copycat.replica.log_clock import LogClock
 from copycat.storage.snapshot_store import Snapshot, SnapshotStore
 from copycat.types import MemberId
 
-__all__ = ["CHUNK_NBYTES", "STALLED_MS", "SnapshotSender"]
+__all__ = ["CHUNK_NBYTES", "SENDING_MAX", "STALLED_MS", "SnapshotSender", "read_chunk"]
 
 log = logging.getLogger("copycat.replica")
 
@@ -294,7 +294,7 @@ class SnapshotSender:
         if store is None or transfer.is_reading or is_full or size <= 0:
             return
         transfer.is_reading = True
-        work = partial(_read, store, transfer.snapshot, offset, size)
+        work = partial(read_chunk, store, transfer.snapshot, offset, size)
         self._inbox.run(Lane.ASIDE, work, partial(self._was_read, peer, transfer, offset))
 
     def _was_read(
@@ -336,7 +336,10 @@ class SnapshotSender:
             self._store.end_read(transfer.snapshot.entry)
 
 
-def _read(store: SnapshotStore, snapshot: Snapshot, offset: int, size: int) -> bytes | _Unreadable:
+def read_chunk(
+    store: SnapshotStore, snapshot: Snapshot, offset: int, size: int
+) -> bytes | _Unreadable:
+    """Bytes of a file, or why it cannot be read any more (aside)."""
     try:
         return store.read(snapshot, offset, size)
     except (CorruptLogError, FileNotFoundError) as error:

@@ -26,6 +26,7 @@ from copycat.raft.events import Compacted, OldestSnapshotChanged
 from copycat.replica.applier import Applier
 from copycat.replica.configuration_store import ConfigurationStore
 from copycat.replica.driver import Driver
+from copycat.replica.feeder import Feeder
 from copycat.replica.host import Inbox, Lane
 from copycat.replica.log_clock import LogClock
 from copycat.replica.options import ReplicaOptions
@@ -56,7 +57,7 @@ class SnapshotTaker:
     """Takes snapshots, keeps the newest two, trims the log behind them. Called in turns.
 
     threshold: one is taken when so many bytes of entries were applied since the last; 0: only
-    on demand.  sender: the log stays for the peers to which it sends snapshots.
+    on demand.  sender, feeder: the log stays for the peers to which they send something.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class SnapshotTaker:
         options: ReplicaOptions,
         sender: SnapshotSender,
         configurations: ConfigurationStore,
+        feeder: Feeder,
     ) -> None:
         self._raft = raft
         self._log = log
@@ -86,6 +88,7 @@ class SnapshotTaker:
         self._threshold = options.snapshot_threshold
         self._driver = driver
         self._sender = sender
+        self._feeder = feeder
         self._configurations = configurations
         self._is_busy = False
         self._begun_index = 0
@@ -296,7 +299,8 @@ class SnapshotTaker:
         if self._store is None:
             return
         self._sender.end_stalled()
-        last = min([self._store.oldest_index, *self._sender.indexes_in_use()])
+        in_use = [*self._sender.indexes_in_use(), *self._feeder.indexes_in_use()]
+        last = min([self._store.oldest_index, *in_use])
         replica_log = self._log
         if last < replica_log.first_index:
             return

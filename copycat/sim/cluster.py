@@ -8,6 +8,7 @@ from copycat.config import member_id
 from copycat.errors import CopycatError, DiskError, DiskFullError, InvariantError
 from copycat.machine.apply_result import ApplyResult, AvailabilityChanged
 from copycat.machine.session_executor import SessionExecutor
+from copycat.protocol.feeding import FeedingMessage
 from copycat.protocol.peer import ConfigurationNotice, PeerMessage
 from copycat.raft.configuration import Configuration
 from copycat.replica.known_configurations import configuration_of, entry_configuration
@@ -141,6 +142,7 @@ class Cluster:
                     session_timeout_ms=options.workload.session_timeout_ms,
                     batch_bytes_max=options.limits.batch_bytes_max,
                     recent_bytes_max=options.limits.recent_bytes_max,
+                    entry_buffer_size=options.limits.entry_buffer_size,
                     inflight_commands_max=options.limits.inflight_commands_max,
                     inflight_bytes_max=options.limits.inflight_bytes_max,
                     snapshot_threshold=options.limits.snapshot_threshold,
@@ -212,6 +214,7 @@ class Cluster:
             if host.state is ServerState.LEADER:
                 self.raft.note_matches(host)
             self.marks.touched(host.number, raft)
+            self.marks.watch_feeder(host)
             was_unaware = host.disk_model.loss.is_unaware
             if was_unaware:
                 for other in self.hosts:
@@ -246,6 +249,10 @@ class Cluster:
     def received(self, host: SimHost, message: PeerMessage) -> None:
         self.raft.received(host.number, message)
         self.marks.received(host, message)
+
+    def fed(self, host: SimHost, message: FeedingMessage) -> None:
+        self.raft.fed(host.number, message)
+        self.marks.fed(host, message)
 
     def applied(self, host: SimHost, outcome: ApplyResult) -> None:
         self.raft.after_step(host)

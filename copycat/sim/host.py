@@ -15,11 +15,19 @@ from copycat.errors import ConfigurationError, CopycatError, DiskError, DiskFull
 from copycat.machine.apply_result import ApplyResult
 from copycat.machine.session_executor import SessionExecutor
 from copycat.member.configuration_file import NOTHING_STORED, StoredConfigurations
+from copycat.protocol.codec_feeding import (
+    decode_fed_entries,
+    decode_fed_snapshot,
+    decode_feed_answer,
+    decode_feed_request,
+)
 from copycat.protocol.codec_peer import decode_append, decode_install, decode_peer
+from copycat.protocol.feeding import FedSnapshot, FeedingMessage
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.peer import InstallSnapshot, PeerMessage
 from copycat.protocol.wire import FrameType
 from copycat.raft.configuration import Configuration
+from copycat.replica.feeding import FEEDING_TYPES
 from copycat.replica.host import REPLY_ROOM, Body, Lane
 from copycat.replica.options import MemberStores
 from copycat.replica.replica import Replica, ReplicaOptions
@@ -65,6 +73,7 @@ class Observer(Protocol):
     def touched(self, host: SimHost) -> None: ...
     def sent(self, host: SimHost, to: int, message: PeerMessage) -> None: ...
     def received(self, host: SimHost, message: PeerMessage) -> None: ...
+    def fed(self, host: SimHost, message: FeedingMessage) -> None: ...
     def applied(self, host: SimHost, outcome: ApplyResult) -> None: ...
     def snapshot(self, host: SimHost, executor: SessionExecutor, *, is_taken: bool) -> None: ...
     def stopped(self, host: SimHost, reason: BaseException) -> None: ...
@@ -355,11 +364,16 @@ class SimHost:
 
     def receive(self, source: int, data: bytes, message: PeerMessage | None) -> None:
         """One frame of a peer arrives (guarded by the link)."""
+        frame = split_frame(data)
         if message is not None:
             self._observer.received(self, message)
             if isinstance(message, InstallSnapshot):
                 self.offered_index = max(self.offered_index, message.entry.index)
-        self.alive.receive_peer(self.links.ids[source], split_frame(data))
+        elif (fed := peek_feeding(frame)) is not None:
+            self._observer.fed(self, fed)
+            if isinstance(fed, FedSnapshot):
+                self.offered_index = max(self.offered_index, fed.entry.index)
+        self.alive.receive_peer(self.links.ids[source], frame)
 
     # --- clients ------------------------------------------------------------------------------
 
@@ -429,7 +443,24 @@ def peek(frame: Frame) -> PeerMessage | None:
         return decode_install(frame)[0]
     if frame.type in (FrameType.FORWARD, FrameType.RETURN):
         return None
+    if frame.type in FEEDING_TYPES:
+        return None  # `peek_feeding` looks at it
     return decode_peer(frame)
+
+
+def peek_feeding(frame: Frame) -> FeedingMessage | None:
+    """The question or answer of a member that is fed; None for any other frame."""
+    match frame.type:
+        case FrameType.FEED_REQUEST:
+            return decode_feed_request(frame)
+        case FrameType.FED_ENTRIES:
+            return decode_fed_entries(frame)[0]
+        case FrameType.FEED_ANSWER:
+            return decode_feed_answer(frame)
+        case FrameType.FED_SNAPSHOT:
+            return decode_fed_snapshot(frame)[0]
+        case _:
+            return None
 
 
 def replica_options(address: str, addresses: tuple[str, ...], **rest: Any) -> ReplicaOptions:

@@ -10,6 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from copycat.protocol.feeding import (
+    FedEntries,
+    FedSnapshot,
+    FeedAnswer,
+    FeedingMessage,
+    FeedRequest,
+)
 from copycat.protocol.peer import (
     AppendEntries,
     AppendReply,
@@ -65,9 +72,14 @@ STATES = (
 
 RARE = (
     "answer to a leader that is none",
+    "a leader is asked for entries",
     "election lost by one vote",
     "election won by one vote",
+    "entries fed by a member of a higher term",
+    "entries fed to a member that does not follow",
     "entries of an old leader",
+    "feeder left",
+    "feeder renamed",
     "entries refused",
     "offer of a snapshot to a member that has it",
     "order to campaign after its term",
@@ -78,6 +90,7 @@ RARE = (
     "read round open when leadership was lost",
     "reads wait behind an open round",
     "session expired while its command waits",
+    "snapshot fed",
     "snapshot confirmed late",
     "split vote",
     "term without a leader",
@@ -148,6 +161,8 @@ class Marks:
         """By leader: (term, request) of its open read round."""
         self._crowded: dict[int, tuple[int, int]] = {}
         """Rounds behind which other reads were seen to wait."""
+        self._feeders: dict[int, tuple[int, int]] = {}
+        """By member: whom it asked last for entries, and how many feeders it has left."""
 
     def fault_meets(self, kind: str, host: SimHost) -> None:
         """A fault of this kind meets `host`."""
@@ -190,7 +205,41 @@ class Marks:
 
     def forget(self, number: int) -> None:
         """The process of a member ended."""
+        self._feeders.pop(number, None)
         self._rounds.pop(number, None)
+
+    # --- feeding ----------------------------------------------------------------------------
+
+    def fed(self, host: SimHost, message: FeedingMessage) -> None:
+        """A question or an answer of a member that is fed is handed to `host`."""
+        raft = host.alive.raft
+        match message:
+            case FedEntries():
+                if raft.state is not ServerState.FOLLOWER:
+                    self._mark("entries fed to a member that does not follow")
+                elif message.term > raft.current_term:
+                    self._mark("entries fed by a member of a higher term")
+                elif message.span.last > raft.terms.last_index:
+                    self._mark("entries fed")
+            case FedSnapshot():
+                if raft.commit_index < message.entry.index:
+                    self._mark("snapshot fed")
+            case FeedAnswer():
+                self._mark(f"question answered: {message.kind.name.lower()}")
+            case FeedRequest():
+                if raft.leader_state is not None:
+                    self._mark("a leader is asked for entries")
+
+    def watch_feeder(self, host: SimHost) -> None:
+        """Whether the member asks another feeder than before, or left one."""
+        feeder, left = host.alive.feeding.state
+        before = self._feeders.get(host.number)
+        if before != (feeder, left):
+            if before is not None and left > before[1]:
+                self._mark("feeder left")
+            if before is not None and feeder and before[0] and feeder != before[0]:
+                self._mark("feeder renamed")
+            self._feeders[host.number] = (feeder or (before[0] if before else 0), left)
 
     # --- the wire ---------------------------------------------------------------------------
 

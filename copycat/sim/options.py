@@ -125,6 +125,7 @@ class LimitOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     batch_bytes_max: int = 1 << 20
     recent_bytes_max: int = 16 << 20
+    entry_buffer_size: int = 1024
     inflight_commands_max: int = 65536
     inflight_bytes_max: int = 64 << 20
     snapshot_threshold: int = 0
@@ -459,6 +460,7 @@ def _draw_common(seed: int) -> SeedOptions:
     limits = LimitOptions(
         batch_bytes_max=random.pick((1 << 20, 1 << 20, 2_000)),
         recent_bytes_max=random.pick((16 << 20, 16 << 20, 4_000)),
+        entry_buffer_size=SimRandom(seed ^ 0xFEED).pick((1024, 64, 16, 4)),
         inflight_commands_max=random.pick((65536, 65536, 256)),
         inflight_bytes_max=random.pick((64 << 20, 64 << 20, 20_000)),
     )

@@ -44,7 +44,7 @@ class RecentBatches(Generic[_Batch]):
     def __init__(
         self, entries_max: int, bytes_max: int = BYTES_MAX, *, keeps_newest: bool = False
     ) -> None:
-        self._entries_max = entries_max
+        self.entries_max = entries_max
         self._bytes_max = bytes_max
         self._keeps_newest = keeps_newest
         self._rows: list[_Row[_Batch]] = []
@@ -70,7 +70,7 @@ class RecentBatches(Generic[_Batch]):
             begin, before, newest, entries, nbytes = rows[-1]
             entries += before - begin
             nbytes += newest.nbytes + _BATCH_BYTES
-        entries_from = entries + end - first - self._entries_max
+        entries_from = entries + end - first - self.entries_max
         if self._keeps_newest:
             entries_from -= end - first
         nbytes_from = nbytes + batch.nbytes + _BATCH_BYTES - self._bytes_max
@@ -135,6 +135,13 @@ class BatchReader:
         recent.applied = 0
         self._read_bytes_max = read_bytes_max
         self._last_read: interface.Batch | None = None
+
+    @property
+    def recent_index(self) -> int:
+        """From this entry on the log is in memory; as many entries as are kept anyhow count as if
+        they were, so that a log that was just opened has some within reach (C29)."""
+        least = self._log.last_index + 1 - self._recent.entries_max
+        return max(1, min(self._recent.first_index, least))
 
     def add(self, batch: interface.Batch) -> None:
         """Remember a batch that was appended."""

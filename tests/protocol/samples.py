@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from copycat.protocol import client, peer
+from copycat.protocol import client, feeding, peer
 from copycat.protocol.codec_client import (
     decode_client,
     decode_commands,
@@ -15,6 +15,16 @@ from copycat.protocol.codec_client import (
     decode_server,
     encode_client,
     encode_server,
+)
+from copycat.protocol.codec_feeding import (
+    decode_fed_entries,
+    decode_fed_snapshot,
+    decode_feed_answer,
+    decode_feed_request,
+    encode_fed_entries,
+    encode_fed_snapshot,
+    encode_feed_answer,
+    encode_feed_request,
 )
 from copycat.protocol.codec_hello import (
     decode_hello,
@@ -83,6 +93,7 @@ APPEND = peer.AppendEntries(
     1_767_225_600_000,
     MemberType.PASSIVE,
     3,
+    MemberId((1 << 126) + 6),
 )
 INSTALL = peer.InstallSnapshot(7, LEADER, 44, EntryId(6, 10), 4096, bytes(range(32)), 1024)
 
@@ -120,6 +131,29 @@ PEERS: list[peer.PeerMessage] = [
             ),
         ),
     ),
+]
+PEERS.append(peer.AppendReply(7, 42, True, 12, EntryId(0, 0), 11, left_feeder=LEADER))
+FED = feeding.FedEntries(7, 3, 2, EntryId(6, 10), Span(7, 11, 13), 14)
+FED_SNAPSHOT = feeding.FedSnapshot(7, 3, 2, EntryId(6, 10), 4096, bytes(range(32)), 1024)
+FEED_REQUESTS = [
+    feeding.FeedRequest(
+        feeding.FeedRequestKind.ENTRIES, 3, 2, EntryId(6, 10), EntryId(4, 3), 3, True, True
+    ),
+    feeding.FeedRequest(
+        feeding.FeedRequestKind.SNAPSHOT,
+        3,
+        4,
+        EntryId(0, 0),
+        EntryId(4, 3),
+        3,
+        False,
+        min_index=9,
+        snapshot=EntryId(6, 10),
+        offset=1024,
+    ),
+]
+FEED_ANSWERS = [
+    feeding.FeedAnswer(7, 3, 2, kind, EntryId(6, 10)) for kind in feeding.FeedAnswerKind
 ]
 JOINER = MemberId((1 << 126) + 5)
 MEMBERS = (
@@ -206,11 +240,15 @@ def encoded() -> dict[str, bytes]:
         "hello-refused": encode_hello_refused(REFUSED),
         "append": encode_append(APPEND, 5) + b"12345",
         "install": encode_install(INSTALL, 5) + b"12345",
+        "fed": encode_fed_entries(FED, 5) + b"12345",
+        "fed-snapshot": encode_fed_snapshot(FED_SNAPSHOT, 5) + b"12345",
         "forward": encode_forward(5, frame_of(encode_client(CLIENTS[1]))),
         "return": encode_return(5, encode_server(SERVERS[2])),
     }
     groups: list[tuple[list[Any], Callable[[Any], bytes]]] = [
         (list(PEERS), encode_peer),
+        (FEED_REQUESTS, encode_feed_request),
+        (FEED_ANSWERS, encode_feed_answer),
         (list(CLIENTS), encode_client),
         (list(SERVERS), encode_server),
     ]
@@ -230,6 +268,10 @@ DECODERS: list[Callable[[Frame], object]] = [
     decode_hello_refused,
     decode_append,
     decode_install,
+    decode_fed_entries,
+    decode_fed_snapshot,
+    decode_feed_answer,
+    decode_feed_request,
     decode_peer,
     decode_forward,
     decode_return,

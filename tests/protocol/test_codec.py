@@ -24,6 +24,16 @@ from copycat.protocol.codec_client import (
     encode_server,
     split_operations,
 )
+from copycat.protocol.codec_feeding import (
+    decode_fed_entries,
+    decode_fed_snapshot,
+    decode_feed_answer,
+    decode_feed_request,
+    encode_fed_entries,
+    encode_fed_snapshot,
+    encode_feed_answer,
+    encode_feed_request,
+)
 from copycat.protocol.codec_hello import (
     decode_hello,
     decode_hello_refused,
@@ -127,6 +137,24 @@ def test_a_chunk_of_a_snapshot_lies_inside_it() -> None:
         decode_install(frame_of(outside + b"12345"))
 
 
+def test_feeding_round_trips() -> None:
+    for request in samples.FEED_REQUESTS:
+        assert decode_feed_request(frame_of(encode_feed_request(request))) == request
+    for answer in samples.FEED_ANSWERS:
+        assert decode_feed_answer(frame_of(encode_feed_answer(answer))) == answer
+    message, frames = decode_fed_entries(frame_of(encode_fed_entries(samples.FED, 5) + b"12345"))
+    assert (message, bytes(frames)) == (samples.FED, b"12345")
+    chunk = encode_fed_snapshot(samples.FED_SNAPSHOT, 5) + b"12345"
+    snapshot, data = decode_fed_snapshot(frame_of(chunk))
+    assert (snapshot, bytes(data)) == (samples.FED_SNAPSHOT, b"12345")
+    beyond = msgspec.structs.replace(samples.FED, commit_index=11)
+    with pytest.raises(ProtocolError, match="committed up to 11"):
+        decode_fed_entries(frame_of(encode_fed_entries(beyond, 1) + b"1"))
+    outside = msgspec.structs.replace(samples.FED_SNAPSHOT, offset=4092)
+    with pytest.raises(ProtocolError, match="bytes 4092 to 4097 of 4096"):
+        decode_fed_snapshot(frame_of(encode_fed_snapshot(outside, 5) + b"12345"))
+
+
 def test_forward_and_return_contain_whole_frames() -> None:
     inner = encode_client(samples.CLIENTS[3])
     token, frame = decode_forward(frame_of(encode_forward(9, frame_of(inner))))
@@ -189,7 +217,9 @@ def test_every_byte_too_few_or_too_many_is_an_error() -> None:
                 decode(whole)
             except ProtocolError:
                 continue  # not this decoder's message
-            if name.startswith(("append", "install", "InstallSnapshot", "Query", "Results")):
+            if name.startswith(
+                ("append", "fed", "install", "InstallSnapshot", "Query", "Results")
+            ):
                 continue  # these end in bytes that are somebody else's to check
             for body in (*(whole.body[:cut] for cut in range(len(whole.body))), longer(whole)):
                 with pytest.raises(ProtocolError):

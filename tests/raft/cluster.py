@@ -66,6 +66,7 @@ from copycat.raft.invariants import check, observe
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span
 from tests.raft.changing import Changing, is_configuration
 from tests.raft.disk_faults import DiskFaults
+from tests.raft.feeding import Feeding
 from tests.raft.laws import Entry, History
 from tests.raft.node import Envelope, Node, StoredConfigurations, name_of, runs_of
 from tests.raft.snapshotting import Snapshotting
@@ -73,7 +74,7 @@ from tests.raft.snapshotting import Snapshotting
 __all__ = ["Cluster", "Envelope", "Node", "runs_of"]
 
 
-class Cluster(Changing, DiskFaults, Snapshotting):
+class Cluster(Changing, DiskFaults, Snapshotting, Feeding):
     """`count` voters, numbered from 1. `entries_max`: how many entries one message takes."""
 
     def __init__(
@@ -87,6 +88,7 @@ class Cluster(Changing, DiskFaults, Snapshotting):
     ) -> None:
         self.options = options or RaftOptions(election_timeout_ms=100, heartbeat_interval_ms=20)
         Changing.__init__(self)
+        Feeding.__init__(self)
         self.founders = Configuration.of(*map(MemberId, range(1, count + 1)))
         self.entries_max = entries_max
         self.seed = seed
@@ -344,6 +346,7 @@ class Cluster(Changing, DiskFaults, Snapshotting):
             0,
             effect.orders.member_type,
             effect.orders.since,
+            effect.feeder,
         )
         gaps = node.gaps if entries and first <= node.gaps[0] else (0, 0)
         self.post(Envelope(node.number, effect.peer, message, entries, gaps))
@@ -356,7 +359,7 @@ class Cluster(Changing, DiskFaults, Snapshotting):
     # ---- the world's verbs -----------------------------------------------------------
 
     def tick(self, number: int, elapsed_ms: int) -> None:
-        self.step(number, Tick(elapsed_ms))
+        self.step(number, Tick(elapsed_ms, self.recent.get(number, 0)))
         self.resend_snapshots(self.nodes[number])
 
     def deliver(self, position: int = 0, *, keep: bool = False) -> None:
@@ -460,6 +463,8 @@ class Cluster(Changing, DiskFaults, Snapshotting):
             for _ in range(len(self.network)):
                 self.deliver()
                 moved = True
+            if not moved and self.feeds:
+                moved = any(self.feed_named(number) for number in self.nodes)
             if not moved:
                 return
         raise AssertionError("the cluster never comes to rest")

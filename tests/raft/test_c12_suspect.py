@@ -149,6 +149,7 @@ def test_it_takes_no_gap_and_asks_for_a_snapshot() -> None:
     assert whole.last == EntryId(3, 2)
 
 
+@pytest.mark.usefixtures("no_follower_feeds")
 def test_a_leader_then_ships_a_snapshot_of_all_that_is_committed() -> None:
     raft, _ = leader(1, 1, 1)
     assert raft.leader_state is not None

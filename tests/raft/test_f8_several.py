@@ -50,6 +50,7 @@ def snapshot_done(raft: Raft, effects: list[Effect], entry: EntryId) -> InstallR
 
 
 @pytest.mark.parametrize("is_noticed_by_position", [True, False])
+@pytest.mark.usefixtures("no_follower_feeds")
 def test_late_answers_about_a_snapshot_count_for_nothing(is_noticed_by_position: bool) -> None:
     """The process before installed it, and its answer comes when the older copy is known. The
     copy is sent another one."""

@@ -244,6 +244,7 @@ def test_proposals_to_anybody_else_are_refused() -> None:
     assert raft.ignored == 1
 
 
+@pytest.mark.usefixtures("no_follower_feeds")
 def test_the_front_of_a_trimmed_log_is_never_crossed() -> None:
     raft, _ = leader(1, 1, 1)
     receive(raft, 3, accept(raft, 3, 4))

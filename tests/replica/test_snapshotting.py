@@ -201,6 +201,7 @@ def same(net: Disks) -> None:
     assert len(digests) == 1
 
 
+@pytest.mark.usefixtures("no_follower_feeds")
 def test_a_follower_that_was_away_is_sent_a_snapshot() -> None:
     net = Disks()
     leader, away = left_behind(net)

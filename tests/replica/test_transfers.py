@@ -25,6 +25,8 @@ from tests.replica.disks import SNAPSHOTS, Disk, Disks
 from tests.replica.harness import FakeHost
 from tests.replica.test_snapshotting import append, left_behind, same
 
+pytestmark = pytest.mark.usefixtures("no_follower_feeds")
+
 
 def path_of(snapshot: Snapshot) -> str:
     return f"{SNAPSHOTS}/{snapshot.entry.index}-{snapshot.entry.term}.snap"

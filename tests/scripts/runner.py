@@ -35,6 +35,10 @@ A transcript is blocks, a blank line between them: commands (a line each, or `;`
     snapshot 2          it saves what is committed; the newest two are kept
     trim 2 7            its log begins at 7, as far as its oldest snapshot allows
     clean 2 7           it lets entries up to 7 go: gaps, valid from its commit index on
+    feed 2->4 [9]       member 4 asks 2 for what it lacks (up to 9), and takes what 2 may send
+    unfed / fed         `stabilize` leaves feeding alone / feeds whom the leader names somebody
+    alone               no follower is regarded as one that can feed: leaders serve history
+    recent 1 5          member 1 has its entries from 5 on in memory (C29)
     node 4 / link 4     a member with an empty directory starts / has links to everybody
     add 1 4 passive [t:i]   ask member 1 that member 4 is added (base t:i: by default what 1 has)
     promote 1 4 active / demote 1 3 passive / remove 1 3    the same, each with a base if need be
@@ -72,6 +76,7 @@ from copycat.protocol.peer import (
     TimeoutNow,
     VoteReply,
 )
+from copycat.raft import leader_feeding
 from copycat.raft.configuration import Configuration
 from copycat.raft.effects import (
     ChangeFinished,
@@ -94,7 +99,17 @@ from copycat.raft.effects import (
     Wipe,
 )
 from copycat.raft.events import StorageFull, TransferRequested
-from copycat.types import NO_ENTRY, ChangeKind, EntryId, MemberId, MemberType, ServerState
+from copycat.raft.leader_state import LeaderState
+from copycat.raft.state import State
+from copycat.types import (
+    INDEX_END,
+    NO_ENTRY,
+    ChangeKind,
+    EntryId,
+    MemberId,
+    MemberType,
+    ServerState,
+)
 from tests.raft.changing import text_of
 from tests.raft.cluster import Cluster, Envelope
 from tests.raft.statuses import Statuses
@@ -104,6 +119,18 @@ __all__ = ["run_transcript"]
 
 def run_transcript(path: Path) -> str:
     """The transcript with every observation replaced by what happens now."""
+    of_core = leader_feeding.feeders
+    try:
+        return _run_transcript(path)
+    finally:
+        leader_feeding.feeders = of_core
+
+
+def _nobody(raft: State, leader_state: LeaderState) -> list[MemberId]:
+    return []
+
+
+def _run_transcript(path: Path) -> str:
     runner = _Runner()
     blocks = []
     for prose, commands in _blocks(path.read_text(encoding="utf-8")):
@@ -403,6 +430,22 @@ class _Runner:
         node.gaps = (min(int(last), node.commit_index), node.commit_index)
         self.lines.append(f"{number} gaps up to {node.gaps[0]}, valid from {node.gaps[1]}")
 
+    def do_feed(self, link: str, last: str = "0") -> None:
+        if not self.cluster.feed(*_link(link), upto=int(last) or INDEX_END):
+            self.lines.append(f"{link}: {self.cluster.feed_refused or 'nothing new'}")
+
+    def do_unfed(self) -> None:
+        self.cluster.feeds = False
+
+    def do_fed(self) -> None:
+        self.cluster.feeds = True
+
+    def do_alone(self) -> None:
+        leader_feeding.feeders = _nobody
+
+    def do_recent(self, number: str, first: str) -> None:
+        self.cluster.recent[int(number)] = int(first)
+
     def do_node(self, number: str) -> None:
         self.cluster.add_node(int(number))
 
@@ -499,6 +542,7 @@ def _describe(message: object) -> str:
             return (
                 f"AppendEntries request={message.request} prev={_name(message.prev)} "
                 f"entries={entries} commit={message.leader_commit}{_orders(message)}"
+                f"{f' feeder={message.feeder}' if message.feeder else ''}"
             )
         case AppendReply(accepted=True):
             known = _known(message)

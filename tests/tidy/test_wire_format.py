@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 import pytest
 
-from copycat.protocol import client, peer
+from copycat.protocol import client, feeding, peer
 from copycat.protocol.client import MemberView, Refusal
 from copycat.protocol.codec_configuration import encode_configuration
 from copycat.protocol.member_record import DirectoryStart
@@ -22,7 +22,7 @@ PAGE = (ROOT / "docs/reference/wire-format.md").read_text(encoding="utf-8")
 
 _SECTION = re.compile(r"^### ([A-Z_]+) \((\d+)\)\n(.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
 _ROW = re.compile(r"^\| `([\w.\[\]]+)` \| ([\w\[\]]+) \|(.*)\|$", re.MULTILINE)
-_CLASS = re.compile(r"`copycat/protocol/(?:peer|client)\.py:(\w+)`")
+_CLASS = re.compile(r"`copycat/protocol/(?:peer|client|feeding)\.py:(\w+)`")
 _NOT_FIELDS = {"magic", "padding", "flags", "answer", "entries", "bytes", "token", "frame"}
 """Rows that stand for no field of a message class, or for several."""
 
@@ -53,6 +53,7 @@ def message_classes() -> set[type[msgspec.Struct]]:
         peer.Hello,
         peer.HelloRefused,
         *get_args(peer.PeerMessage),
+        *get_args(feeding.FeedingMessage),
         *get_args(client.ClientMessage),
         *get_args(client.ServerMessage),
     }
@@ -171,14 +172,16 @@ def check(section: Section, message: Any, body: bytes) -> None:
 
 def messages() -> Iterator[Any]:
     yield from (samples.HELLO, samples.SKIPPING, samples.KNOWN, samples.REFUSED)
-    yield from (samples.APPEND, samples.INSTALL)
-    yield from (*samples.PEERS, *samples.CLIENTS, *samples.SERVERS)
+    yield from (samples.APPEND, samples.INSTALL, samples.FED, samples.FED_SNAPSHOT)
+    yield from (*samples.PEERS, *samples.FEED_REQUESTS, *samples.FEED_ANSWERS)
+    yield from (*samples.CLIENTS, *samples.SERVERS)
 
 
 def frames() -> list[tuple[Any, bytes]]:
     """Each sample message with its bytes on the wire."""
     encoded = samples.encoded()
     first = ["hello", "hello-skipping", "hello-known", "hello-refused", "append", "install"]
+    first += ["fed", "fed-snapshot"]
     rest = [name for name in encoded if name not in {*first, "forward", "return"}]
     return list(zip(messages(), [encoded[name] for name in first + rest], strict=True))
 

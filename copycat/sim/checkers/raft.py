@@ -10,6 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from copycat.protocol.feeding import (
+    FedEntries,
+    FedSnapshot,
+    FeedAnswer,
+    FeedAnswerKind,
+    FeedingMessage,
+)
 from copycat.protocol.peer import (
     AppendEntries,
     AppendReply,
@@ -53,11 +60,13 @@ _NEWBORN: _Facts = (ServerState.FOLLOWER, 0, 0, 0)
 class _Heard:
     """How far leaders verified the log of one incarnation of a member (I8)."""
 
-    __slots__ = ("last", "term", "verified")
+    __slots__ = ("fed", "last", "term", "verified")
 
     def __init__(self) -> None:
         self.term = 0
         self.verified = 0
+        self.fed = 0
+        """The highest index that a feeder said is committed."""
         self.last: dict[int, int] = {}
         """By term: the highest index that any request of it spoke of (C1)."""
 
@@ -140,6 +149,27 @@ class RaftChecker:
             heard.term = max(heard.term, message.term)
             if message.term == heard.term:
                 heard.verified = max(heard.verified, min(message.leader_commit, last))
+
+    def fed(self, member: int, message: FeedingMessage) -> None:
+        """A question or an answer of a member that is fed is handed to `member`: what is fed is
+        committed (C26)."""
+        last = 0
+        if isinstance(message, FedEntries):
+            last = message.span.last
+        elif isinstance(message, FedSnapshot) or (
+            isinstance(message, FeedAnswer) and message.kind is FeedAnswerKind.NOTHING_NEWER
+        ):
+            last = message.entry.index
+        if last > len(self.committed):
+            raise violated(
+                "C26",
+                "a feeder serves what is not committed",
+                member=member,
+                fed=message,
+                committed=len(self.committed),
+            )
+        heard = self._heard[member]
+        heard.fed = max(heard.fed, last)
 
     def _acknowledged(self, disk_model: DiskModel, message: AppendReply) -> None:
         if not message.accepted:
@@ -297,13 +327,14 @@ class RaftChecker:
                 now=now,
                 index_after_power_loss=disk_model.index_after_power_loss,
             )
-        if commit > max(heard.verified, disk_model.snapshot.index):
+        if commit > max(heard.verified, heard.fed, disk_model.snapshot.index):
             raise violated(
                 "I8",
                 "commit above what any request verified",
                 member=view.number,
                 now=now,
                 verified=heard.verified,
+                fed=heard.fed,
                 of_term=heard.term,
             )
 
