@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         CopycatError,
         CorruptLogError,
         DirectoryInUseError,
+        DirectoryRefusedError,
         DiskError,
         DiskFullError,
         EntryTooLargeError,
@@ -114,6 +115,8 @@ if TYPE_CHECKING:
     )
     from copycat.server.server import (
         CopycatServer,
+    )
+    from copycat.server.snapshot import (
         Snapshot,
     )
     from copycat.types import (
@@ -157,6 +160,7 @@ __all__ = [
     "CopycatServer",
     "CorruptLogError",
     "DirectoryInUseError",
+    "DirectoryRefusedError",
     "DiskError",
     "DiskFullError",
     "Durability",
@@ -231,8 +235,8 @@ _HOMES = {
     "copycat.errors": (
         "AddressInUseError ApplicationError ChangeInProgressError ChangeRefusedError "
         "ChangeSupersededError ClosedSessionError ClusterReplacedError CommandError "
-        "ConfigurationError CopycatError CorruptLogError DirectoryInUseError DiskError "
-        "DiskFullError "
+        "ConfigurationError CopycatError CorruptLogError DirectoryInUseError "
+        "DirectoryRefusedError DiskError DiskFullError "
         "EntryTooLargeError ForkedProcessError FormatVersionError IllegalMemberStateError "
         "InternalError InvariantError LastVoterError LogPoisonedError "
         "MachineMismatchError MajorityAtRiskError MemberIdReusedError "
@@ -254,7 +258,8 @@ _HOMES = {
     "copycat.protocol.operations": "Command CompactionMode Operation Query",
     "copycat.server.cluster": "Cluster",
     "copycat.server.member": "Member",
-    "copycat.server.server": "CopycatServer Snapshot",
+    "copycat.server.server": "CopycatServer",
+    "copycat.server.snapshot": "Snapshot",
     "copycat.types": (
         "Compaction CompactionReport ConsistencyLevel Durability MemberStatus MemberType "
         "ServerState SessionState StorageLevel"

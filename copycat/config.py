@@ -399,13 +399,16 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_interval: float
     session_timeout: float
     insecure: bool
+    rejoin: bool = True
+    """Whether a server whose directory is refused comes back as a new member (C43)."""
     version: str = ""
     """Of copycat, which the member names when it is asked."""
 
     def __post_init__(self) -> None:
         problems = [*_name_problems(self), *_address_problems(self), *_timer_problems(self)]
-        if not isinstance(self.insecure, bool):
-            problems.append(f"insecure ({self.insecure!r}) must be True or False")
+        for field, value in (("insecure", self.insecure), ("rejoin", self.rejoin)):
+            if not isinstance(value, bool):
+                problems.append(f"{field} ({value!r}) must be True or False")
         if problems:
             raise ConfigurationError("; ".join(problems))
 

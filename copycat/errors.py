@@ -33,6 +33,7 @@ CopycatError
 │   ├── DirectoryInUseError
 │   ├── RecoveryRefusedError
 │   ├── WrongDirectoryError
+│   │   └── DirectoryRefusedError
 │   ├── CorruptLogError
 │   ├── FormatVersionError
 │   ├── SyncUnsupportedError
@@ -70,6 +71,7 @@ __all__ = [
     "CopycatError",
     "CorruptLogError",
     "DirectoryInUseError",
+    "DirectoryRefusedError",
     "DiskError",
     "DiskFullError",
     "EntryTooLargeError",
@@ -399,6 +401,18 @@ class WrongDirectoryError(StorageError):
     """What of the directory's identity is another one than expected."""
     expected: object = None
     actual: object = None
+
+
+class DirectoryRefusedError(WrongDirectoryError):
+    """The cluster knows that the directory lacks what its member had: it is new, a copy, or an
+    older copy of itself (C16, C42). No member is it any more."""
+
+    code = "directory-refused"
+    default_hint = "start it with `rejoin` (the default), and it comes back as a new member"
+    acknowledged_index: int = 0
+    """Up to this entry the member had the log, as the leader knows; 0: it does not say."""
+    last_index: int = 0
+    """Where the log in the directory ends."""
 
 
 class RecoveryRefusedError(StorageError):

@@ -158,6 +158,12 @@ def demo(**options: Any) -> None:
     help="Allow unencrypted connections from other machines, on a network that you trust.",
 )
 @click.option(
+    "--rejoin/--no-rejoin",
+    default=True,
+    show_default=True,
+    help="If the disk of a member was lost or is an older copy, join again as a new member.",
+)
+@click.option(
     "--keep-log",
     is_flag=True,
     help="Take no snapshots and compact nothing, so that the log keeps every entry.",

@@ -49,6 +49,7 @@ class ServeOptions(NamedTuple):
     log_level: str = "info"
     joins: tuple[str, ...] = ()
     goal: str = "active"
+    rejoin: bool = True
 
 
 def run_serve(options: ServeOptions) -> int:
@@ -152,6 +153,7 @@ async def _serve(
         storage=options.storage,
         bind=options.bind,
         insecure=options.insecure,
+        rejoin=options.rejoin,
     )
 
     def on_state(state: ServerState) -> None:

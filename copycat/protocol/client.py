@@ -194,6 +194,8 @@ class MemberView(msgspec.Struct, frozen=True):
     """How far the leader, which answers, knows its log to be durable; 0 when that is unknown."""
     is_available: bool = True
     """Whether leaders hear it, as entries say that the member which answers has applied (C38)."""
+    replaces: MemberId = MemberId(0)
+    """Who was the member at this address before, and lost its directory; 0: nobody."""
 
 
 class Registered(msgspec.Struct, frozen=True):

@@ -164,6 +164,7 @@ def _pack_members(members: tuple[MemberView, ...]) -> bytes:
         flags = one.is_promotable + 2 * one.is_reachable + 4 * one.is_available
         fixed = _MEMBER.pack(MEMBER_TYPE_CODES[one.type], flags, one.since, one.match_index)
         parts += [_pack_wide(one.member), fixed, pack_text(one.address)]
+        parts.append(_pack_wide(one.replaces))
     return b"".join(parts)
 
 
@@ -237,4 +238,5 @@ def _member(reader: Reader, what: str) -> MemberView:
         is_reachable=bool(flags & 2),
         is_available=bool(flags & 4),
         match_index=match_index,
+        replaces=MemberId(reader.wide()),
     )

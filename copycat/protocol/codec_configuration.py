@@ -45,8 +45,9 @@ _MEMBER = Struct("<BBQ")
 """Type, flags, `since`."""
 _START = Struct("<QQ")
 """Number and random bits of the newest start."""
-_IS_PROMOTABLE, _HAS_START = 1, 2
+_IS_PROMOTABLE, _HAS_START, _REPLACES = 1, 2, 4
 """Flags of a member."""
+_FLAGS = _IS_PROMOTABLE | _HAS_START | _REPLACES
 
 
 def encode_configuration(record: ConfigurationRecord) -> bytes:
@@ -61,11 +62,14 @@ def encode_configuration(record: ConfigurationRecord) -> bytes:
     ]
     for row in members:
         flags = _IS_PROMOTABLE * row.is_promotable | _HAS_START * (row.start != NO_START)
+        flags |= _REPLACES * bool(row.replaces)
         parts.append(row.member.to_bytes(16, "little"))
         parts.append(_MEMBER.pack(MEMBER_TYPE_CODES[row.type], flags, row.since))
         parts.append(pack_text(row.address))
         if row.start != NO_START:
             parts.append(_START.pack(*row.start))
+        if row.replaces:
+            parts.append(row.replaces.to_bytes(16, "little"))
     return b"".join(parts)
 
 
@@ -97,13 +101,17 @@ def _read_member(reader: Reader, what: str) -> MemberRecord:
     member = MemberId(reader.wide())
     code, flags, since = reader.unpack(_MEMBER)
     kind = MEMBER_TYPES_BY_CODE.get(code, MemberType.INACTIVE)
-    if kind is MemberType.INACTIVE or flags & ~(_IS_PROMOTABLE | _HAS_START):
+    if kind is MemberType.INACTIVE or flags & ~_FLAGS:
         raise ProtocolError(f"{what}: a member of type {code} with flags {flags:#x} is not known")
     address = reader.text()
     start = DirectoryStart(*reader.unpack(_START)) if flags & _HAS_START else NO_START
     if bool(flags & _HAS_START) != (start.number > 0):
         raise ProtocolError(f"{what}: start {start.number} of a member is none")
-    return MemberRecord(member, kind, address, since, bool(flags & _IS_PROMOTABLE), start)
+    replaces = MemberId(reader.wide() if flags & _REPLACES else 0)
+    if bool(flags & _REPLACES) != (replaces not in (0, member)):
+        raise ProtocolError(f"{what}: a member replaces {replaces:032x}, which is nobody else")
+    is_promotable = bool(flags & _IS_PROMOTABLE)
+    return MemberRecord(member, kind, address, since, is_promotable, start, replaces)
 
 
 def _check(members: tuple[MemberRecord, ...], index: int, what: str) -> None:

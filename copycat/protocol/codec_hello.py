@@ -27,6 +27,7 @@ _HELLO = Struct("<BHH")
 _SKIP = Struct("<QQI")
 _COUNT = Struct("<H")
 _START = Struct("<QQ")
+_FLAG = Struct("<B")
 _IS_FRESH, _IS_LOST, _HAS_SKIPS, _HAS_CLUSTER_INCARNATION, _HAS_STARTS = 1, 2, 4, 8, 16
 """Flags of a HELLO."""
 _MAGIC = b"copycat\x01"
@@ -132,6 +133,7 @@ def _read_skips(reader: Reader) -> tuple[SkippedEntry, ...]:
 def encode_hello_refused(refused: HelloRefused) -> bytes:
     """The last frame before the listener closes."""
     body = pack_text(refused.code, cut=True) + pack_text(refused.reason, REASON_MAX, cut=True)
+    body += _FLAG.pack(refused.is_final) + pack_text(refused.leader)
     return encode_frame(FrameType.HELLO_REFUSED, body)
 
 
@@ -140,6 +142,9 @@ def decode_hello_refused(frame: Frame) -> HelloRefused:
     if frame.type != FrameType.HELLO_REFUSED:
         raise unknown_frame(frame, "HELLO_REFUSED")
     reader = Reader(frame.body, "HELLO_REFUSED")
-    refused = HelloRefused(reader.text(), reader.text(REASON_MAX))
+    code, reason, (flag,) = reader.text(), reader.text(REASON_MAX), reader.unpack(_FLAG)
+    if flag > 1:
+        raise ProtocolError(f"HELLO_REFUSED: a flag of {flag}")
+    refused = HelloRefused(code, reason, bool(flag), reader.text())
     reader.end()
     return refused

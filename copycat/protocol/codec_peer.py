@@ -82,6 +82,7 @@ _VOTE_REPLY = Struct("<QB7xQQQ")
 _TERM = Struct("<Q")
 """All of TIMEOUT_NOW; in CONFIGURATION_NOTICE the leader and a configuration follow."""
 _LOG_POSITION = Struct("<3Q")
+_LOG_REGRESSED = Struct("<3QB")
 """term, and an entry (term, index); of both messages about a log."""
 _TOKEN = Struct("<Q")
 
@@ -302,9 +303,9 @@ def encode_peer(message: PeerMessage) -> bytes:
         case LogPosition(term, entry):
             kind = FrameType.LOG_POSITION
             body = _LOG_POSITION.pack(term, entry.term, entry.index)
-        case LogRegressed(term, entry):
+        case LogRegressed(term, entry, is_final):
             kind = FrameType.LOG_REGRESSED
-            body = _LOG_POSITION.pack(term, entry.term, entry.index)
+            body = _LOG_REGRESSED.pack(term, entry.term, entry.index, is_final)
         case ConfigurationNotice(term, leader, configuration):
             kind = FrameType.CONFIGURATION_NOTICE
             body = _TERM.pack(term) + leader.to_bytes(16, "little")
@@ -355,8 +356,8 @@ def decode_peer(frame: Frame) -> PeerMessage:
             term, last_term, last_index = exact(_LOG_POSITION, frame, "LOG_POSITION")
             return LogPosition(term, EntryId(last_term, last_index))
         case FrameType.LOG_REGRESSED:
-            term, held_term, index = exact(_LOG_POSITION, frame, "LOG_REGRESSED")
-            return LogRegressed(term, EntryId(held_term, index))
+            term, held_term, index, flag = exact(_LOG_REGRESSED, frame, "LOG_REGRESSED")
+            return LogRegressed(term, EntryId(held_term, index), _flag(frame, flag, 24))
         case FrameType.CONFIGURATION_NOTICE:
             return _read_notice(frame)
         case _:

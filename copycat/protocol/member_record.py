@@ -10,7 +10,15 @@ from typing import Final, NamedTuple
 
 from copycat.types import EntryId, MemberId, MemberType
 
-__all__ = ["NO_START", "ConfigurationRecord", "DirectoryStart", "MemberRecord", "member_name"]
+__all__ = [
+    "ID_DIGITS",
+    "NOBODY",
+    "NO_START",
+    "ConfigurationRecord",
+    "DirectoryStart",
+    "MemberRecord",
+    "member_name",
+]
 
 ID_DIGITS = 8
 """So much of an id is shown beside an address that two members have."""
@@ -26,6 +34,7 @@ class DirectoryStart(NamedTuple):
 
 
 NO_START: Final = DirectoryStart(0, 0)
+NOBODY: Final = MemberId(0)
 
 
 class MemberRecord(NamedTuple):
@@ -44,6 +53,8 @@ class MemberRecord(NamedTuple):
     as a voter is."""
     start: DirectoryStart = NO_START
     """The newest start of the member that a leader has heard of (C42)."""
+    replaces: MemberId = NOBODY
+    """Who was the member at this address before, and has lost its directory (C43); 0: nobody."""
 
     @property
     def is_stateful(self) -> bool:

@@ -62,6 +62,12 @@ class HelloRefused(msgspec.Struct, frozen=True):
 
     code: str
     reason: str
+    is_final: bool = False
+    """The sender leads, and hears a majority without this peer, whose directory it refuses for
+    good: the peer may come back under a new id (C43)."""
+    leader: str = ""
+    """Where the leader listens that the sender follows; empty when the sender leads, or knows of
+    nobody who does."""
 
 
 class AppendEntries(msgspec.Struct, frozen=True):
@@ -240,6 +246,9 @@ class LogRegressed(msgspec.Struct, frozen=True):
 
     term: int
     acknowledged: EntryId
+    is_final: bool = False
+    """The sender leads, and hears a majority without the receiver, which stops for good under its
+    id (C42). Else the receiver is needed, and may get those entries again."""
 
 
 PeerMessage = (

@@ -122,7 +122,7 @@ def _change(
     raft: State, leader_state: LeaderState, token: int, change: ConfigurationChange
 ) -> None:
     now = raft.committed_configuration
-    configuration = next_configuration(change, now, _next_entry(raft))
+    configuration = next_configuration(change, now, _next_entry(raft), {raft.member, *raft.links})
     if isinstance(configuration, ChangeRefusal):
         _refuse(raft, token, configuration)
     elif now.record(change.member) is None and _was_member(raft, change.member):

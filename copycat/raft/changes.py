@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from copycat.errors import require
-from copycat.protocol.member_record import NO_START, DirectoryStart
+from copycat.protocol.member_record import NO_START, NOBODY, DirectoryStart
 from copycat.raft.configuration import Configuration, MemberRecord
 from copycat.types import ChangeKind, ChangeRefusal, EntryId, MemberId, MemberType
 
@@ -95,10 +95,14 @@ def goal_holds(change: ConfigurationChange, now: Configuration) -> bool:
 
 
 def next_configuration(
-    change: ConfigurationChange, now: Configuration, entry: EntryId
+    change: ConfigurationChange,
+    now: Configuration,
+    entry: EntryId,
+    links: Collection[MemberId] = (),
 ) -> Configuration | ChangeRefusal:
     """The configuration that the entry named `entry` holds, when `now` is the newest one.
 
+    links: the members that answer where they are dialled.
     Who shall be ACTIVE is not made so: it is PASSIVE and promotable by that entry, and gets its
     vote by another one when it has the log (C36).
     """
@@ -106,8 +110,7 @@ def next_configuration(
     if record is None:
         if change.kind is not ChangeKind.ADD:
             return ChangeRefusal.UNKNOWN_MEMBER
-        added = MemberRecord(change.member, MemberType.RESERVE, change.address, start=change.start)
-        return _raised(change.type, added, now, entry)
+        return _added(change, now, entry, links)
     if change.kind is ChangeKind.MOVE:
         record = record._replace(address=change.address, start=change.start)
         return now.with_record(record, entry)
@@ -122,6 +125,28 @@ def next_configuration(
     if _RANK[change.type] <= _RANK[record.type]:
         return _WRONG
     return _raised(change.type, record, now, entry)
+
+
+def _added(
+    change: ConfigurationChange, now: Configuration, entry: EntryId, links: Collection[MemberId]
+) -> Configuration | ChangeRefusal:
+    """C43: whoever was at the address of the new member, and does not answer, has lost its
+    directory. A non-voter goes with this entry, for no majority counts it; else a server whose
+    disk is emptied at each start would leave a record behind each time. A voter stays until
+    somebody removes it, and the new record names it."""
+    replaces, address = NOBODY, change.address
+    before = [each for each in now.members if address and each.address == address]
+    for each in before:
+        if each.member not in links and each.type is not MemberType.ACTIVE:
+            now = now.without(each.member, entry)
+            replaces = each.replaces or each.member
+    for each in before:
+        if each.type is MemberType.ACTIVE and each.member not in links:
+            replaces = each.member
+    added = MemberRecord(
+        change.member, MemberType.RESERVE, address, start=change.start, replaces=replaces
+    )
+    return _raised(change.type, added, now, entry)
 
 
 def with_vote(member: MemberId, now: Configuration, entry: EntryId) -> Configuration:

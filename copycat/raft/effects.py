@@ -270,6 +270,13 @@ class RecordLoss(msgspec.Struct, frozen=True):
     term: int
 
 
+class StopForGood(msgspec.Struct, frozen=True):
+    """This member stops under its id, and its process ends: the leader says that the log lacks
+    `acknowledged`, and hears a majority without this member (C42)."""
+
+    acknowledged: EntryId
+
+
 class TransferFailure(enum.Enum):
     """Why leadership is not where it was asked to be."""
 
@@ -318,6 +325,7 @@ Effect = (
     | ReceiveSnapshot
     | PeerRegressed
     | RecordLoss
+    | StopForGood
     | ReadReady
     | RoleChanged
     | ConfigurationChanged

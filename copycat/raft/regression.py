@@ -7,6 +7,10 @@ from there on it is RECOVERING (`copycat/raft/eligibility.py`): it votes only fo
 reaches as far, does not campaign, and takes no gaps. It also raises its term, so that the leader
 that counted what is missing steps down, and the next leader counts from nothing
 (docs/decisions/0024).
+
+That is for a cluster that needs the voter. A leader that hears a majority without it says so, and
+the voter stops for good under its id (C42, docs/decisions/0033): it may have forgotten more than
+what it acknowledged to this leader.
 """
 
 from __future__ import annotations
@@ -14,13 +18,14 @@ from __future__ import annotations
 from copycat.protocol.peer import AppendReply, LogPosition, LogRegressed
 from copycat.raft import leader_members
 from copycat.raft.acknowledgements import acknowledged_by
-from copycat.raft.effects import EndShipping, PeerRegressed, RecordLoss
+from copycat.raft.effects import EndShipping, PeerRegressed, RecordLoss, StopForGood
 from copycat.raft.events import LossRecorded
 from copycat.raft.progress import Progress, ProgressState
 from copycat.raft.state import NOBODY, TERM_MAX, State, orders_for
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState
 
 __all__ = [
+    "can_do_without",
     "is_well_formed",
     "on_log_position",
     "on_log_regressed",
@@ -72,8 +77,31 @@ def on_reply(raft: State, peer: MemberId, progress: Progress, message: AppendRep
     if was_counted:
         last = EntryId(0, message.match_index) if message.accepted else message.hint
         raft.effects.append(PeerRegressed(peer, acknowledged, last))
-    raft.send(peer, LogRegressed(raft.current_term, acknowledged))
+    is_final = can_do_without(raft, peer)
+    raft.send(peer, LogRegressed(raft.current_term, acknowledged, is_final))
     return False
+
+
+def can_do_without(raft: State, peer: MemberId) -> bool:
+    """C43: whether this member leads, has committed an entry of its term, and has heard a majority
+    without `peer` within an election timeout. Only then its word ends a member.
+
+    Others whose log regressed do not count: they may be ending by the same word.
+    """
+    leader_state = raft.leader_state
+    if leader_state is None or raft.commit_index < leader_state.noop_index:
+        return False
+    since_ms = raft.now_ms - raft.options.election_timeout_ms
+    heard = [
+        each
+        for each, progress in leader_state.progress.items()
+        if each != peer
+        and not progress.has_regressed
+        and progress.state is not ProgressState.LOST
+        and progress.acked_request
+        and progress.last_contact_ms >= since_ms
+    ]
+    return raft.configuration.has_quorum((raft.member, *heard))
 
 
 def _discount(raft: State, peer: MemberId, progress: Progress) -> None:
@@ -114,10 +142,14 @@ def on_log_position(raft: State, sender: MemberId, message: LogPosition) -> None
         progress.is_uncompared = False
     if not lacking:
         return
-    if progress is not None and progress.match_index and acknowledgements[-1] in lacking:
-        _discount(raft, sender, progress)  # an answer to a later request may end it
     acknowledged = max(each.entry for each in lacking)
     raft.effects.append(PeerRegressed(sender, acknowledged, message.last))
+    if progress is not None and progress.match_index and acknowledgements[-1] in lacking:
+        _discount(raft, sender, progress)  # an answer to a later request may end it
+        if raft.leader_state is not None and can_do_without(raft, sender):
+            # That answer proves it, and the final word follows (`on_reply`).
+            raft.leader_state.replicator.send_heartbeat(raft, sender)
+            return
     raft.acknowledgements.unconfirmed[sender] = acknowledged
     raft.send(sender, LogRegressed(raft.current_term, acknowledged))
 
@@ -159,9 +191,15 @@ def on_log_regressed(raft: State, sender: MemberId, message: LogRegressed) -> No
     leave the one without the other. If the last entry is not less, although the log lacks the
     acknowledged one (entries of a term that lost are here again), then whoever gets the vote of
     this member has all that it acknowledged, and only the leader has to count again from nothing.
+
+    By the final word of the leader of this term it stops for good, if its log lacks the entry.
     """
     acknowledged = message.acknowledged
     if raft.leader_state is not None:
+        return
+    if message.is_final and message.term == raft.current_term and _lacks(raft, acknowledged):
+        raft.become_follower(raft.current_term, NOBODY)
+        raft.effects.append(StopForGood(acknowledged))
         return
     if raft.eligibility.report_loss(acknowledged, raft.last):
         raft.pre_vote_round = None
@@ -175,6 +213,13 @@ def on_log_regressed(raft: State, sender: MemberId, message: LogRegressed) -> No
         and acknowledged.index > raft.terms.before.index
     ):
         raft.become_follower(raft.current_term + 1, NOBODY)
+
+
+def _lacks(raft: State, entry: EntryId) -> bool:
+    """Whether this log does not hold the entry. What a snapshot covers it holds."""
+    if entry.index <= raft.terms.before.index:
+        return False
+    return raft.last.index < entry.index or raft.terms.term_at(entry.index) != entry.term
 
 
 def on_loss_recorded(raft: State, event: LossRecorded) -> None:

@@ -296,6 +296,7 @@ class ClusterRequests:
                 each.member == me or each.member in links,
                 self._match_index(each.member),
                 each.member not in unavailable,
+                each.replaces,
             )
             for each in configuration.members
         )

@@ -46,6 +46,7 @@ from copycat.raft.effects import (
     SaveHardState,
     Send,
     ShipSnapshot,
+    StopForGood,
     Sync,
     TransferFinished,
     Truncate,
@@ -82,7 +83,7 @@ BACKLOG_MAX = 4096
 """A member with more committed entries to apply says that it is replaying."""
 
 MemberEffect = ConfigurationChanged | ConfigurationCommitted | EndDeparture | Wipe
-RegressionEffect = PeerRegressed | RecordLoss
+RegressionEffect = PeerRegressed | RecordLoss | StopForGood
 SnapshotEffect = ShipSnapshot | EndShipping | ReceiveSnapshot
 
 
@@ -274,7 +275,7 @@ class Driver:
                 self._batch_reader.truncate(0)
             case ShipSnapshot() | EndShipping() | ReceiveSnapshot():
                 self._handler.on_snapshot_effect(effect)
-            case PeerRegressed() | RecordLoss():
+            case PeerRegressed() | RecordLoss() | StopForGood():
                 self._handler.on_regression_effect(effect)
             case SaveHardState():
                 self._sync_scheduler.request_save(effect)

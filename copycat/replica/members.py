@@ -13,12 +13,13 @@ acknowledgements must not count, since the new directory lacks what the old one 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from copycat.errors import (
     ConfigurationError,
     CopycatError,
+    DirectoryRefusedError,
     ProtocolError,
     VersionMismatchError,
     WrongDirectoryError,
@@ -38,6 +39,7 @@ from copycat.types import EntryKind, MemberId, MemberType, SkippedEntry
 __all__ = [
     "Guest",
     "Handshake",
+    "Judgement",
     "MemberChanges",
     "MemberTable",
     "PeerRefused",
@@ -292,10 +294,21 @@ class PeerRefused(ProtocolError):
     frame: bytes = b""
 
     @classmethod
-    def of(cls, cause: CopycatError) -> PeerRefused:
+    def of(cls, cause: CopycatError, judgement: Judgement) -> PeerRefused:
         """Refuse for this cause."""
-        frame = encode_hello_refused(HelloRefused(cause.code, cause.message))
-        return cls(cause.message, hint=cause.hint, frame=frame)
+        refused = HelloRefused(cause.code, cause.message)
+        if isinstance(cause, DirectoryRefusedError):
+            refused = HelloRefused(cause.code, cause.message, *judgement)
+        return cls(cause.message, hint=cause.hint, frame=encode_hello_refused(refused))
+
+
+class Judgement(NamedTuple):
+    """What weight a refusal of a directory has (C43)."""
+
+    is_final: bool
+    """This member leads, and hears a majority without the refused one."""
+    leader: str
+    """Who may say so instead: the address of the leader that this member follows."""
 
 
 class Handshake:
@@ -379,10 +392,10 @@ class Handshake:
         who = f"{hello.address} with member id {hello.member:032x}"
         if hello.member == self._members.member or not self._members.cluster_incarnation:
             return self._wrong(f'{who} is no other member of cluster "{self._cluster_name}"')
-        return self._wrong(
+        return DirectoryRefusedError(
             f'{who} is no member of cluster "{self._cluster_name}", and no directory of it: it was'
             " removed before it ever took part, or is of another cluster with this name. To become"
-            " a member it needs an empty directory, and joins"
+            " a member it needs an empty directory, and joins; it was not let in"
         )
 
     def _may_be_heard(self, hello: Hello) -> bool:
@@ -455,13 +468,18 @@ class Handshake:
             f" {made_by}"
         )
 
-    def accept(self, frame: Frame) -> Hello:
-        """A dialler's Hello, which was found good. PeerRefused: the frame of it says why."""
+    def accept(self, frame: Frame, judgement: Callable[[MemberId], Judgement]) -> Hello:
+        """A dialler's Hello, which was found good. PeerRefused: the frame of it says why.
+
+        judgement: what this member may say of the directory of a member that it refuses.
+        """
+        member = MemberId(0)
         try:
             hello = decode_hello(frame)
+            member = hello.member
             self.judge(hello)
         except CopycatError as cause:
-            raise PeerRefused.of(cause) from cause
+            raise PeerRefused.of(cause, judgement(member)) from cause
         self._members.greeted(hello)
         return hello
 
@@ -485,7 +503,7 @@ class Handshake:
     def _check_incarnation(self, hello: Hello) -> None:
         known = self._known_incarnation(hello.member)
         if known is not None and known != hello.incarnation:
-            raise WrongDirectoryError(
+            raise DirectoryRefusedError(
                 f"{hello.address} came back with another directory (incarnation "
                 f"{hello.incarnation:032x}, the cluster knows {known:032x}): what it acknowledged "
                 "may be lost, so it has no vote",
@@ -504,7 +522,7 @@ class Handshake:
         known = (self._members.configuration, self._members.committed)
         start = self.misses_start(hello.member, hello.starts, known) or self._forgets(hello)
         if start is not None:
-            raise WrongDirectoryError(
+            raise DirectoryRefusedError(
                 f"{hello.address} came with a directory that was not started"
                 f" as number {start.number} when this member was (it names starts"
                 f" {hello.starts[0].number} to {hello.starts[-1].number}): it is a copy, or was"

@@ -247,7 +247,7 @@ class Replica:
 
     def accept_peer(self, frame: Frame) -> tuple[MemberId, bytes]:
         """A dialler's Hello: who it is, and the Hello that answers it. Raises PeerRefused."""
-        hello = self._handshake.accept(frame)
+        hello = self._handshake.accept(frame, self._recovery.judgement)
         if hello.member not in self.members:
             self._inbox.put(self._membership.greeted, hello)
         elif hello.address != self.members.greeted_address(hello.member):

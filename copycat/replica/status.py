@@ -17,18 +17,19 @@ from functools import partial
 import msgspec
 
 from copycat.config import RaftOptions
-from copycat.errors import require
+from copycat.errors import DirectoryRefusedError, require
 from copycat.protocol.client import Refusal
 from copycat.raft.configuration import Configuration
 from copycat.raft.core import Raft
-from copycat.raft.effects import PeerRegressed, RecordLoss
+from copycat.raft.effects import PeerRegressed, RecordLoss, StopForGood
 from copycat.raft.eligibility import Restriction
 from copycat.raft.events import GapsKnown, LossAccepted, LossRecorded
+from copycat.raft.regression import can_do_without
 from copycat.replica.connections import RefusalReason
 from copycat.replica.driver import Driver
 from copycat.replica.host import Inbox, Lane
 from copycat.replica.log_clock import LogClock
-from copycat.replica.members import MemberTable
+from copycat.replica.members import Judgement, MemberTable
 from copycat.replica.options import MemberStores
 from copycat.replica.proposals import WriteStall
 from copycat.storage.interface import ReplicaLog
@@ -37,6 +38,11 @@ from copycat.types import Durability, EntryId, MemberId, ServerState
 __all__ = ["ElectionObstacles", "Outage", "RecoveryStatus", "Status"]
 
 _LOG = logging.getLogger("copycat.replica")
+
+REFUSED_STATE = (
+    "This member has stopped under this id; the others have a majority without it.\n"
+    "Nothing in its directory was changed."
+)
 
 AGAIN_MS = 5_000
 """How often the missing entries are logged."""
@@ -166,12 +172,31 @@ class RecoveryStatus:
         others = {self._members[peer] for peer in self._regressed if peer in self._members}
         return tuple(sorted(mine | others))
 
-    def execute(self, effect: PeerRegressed | RecordLoss) -> None:
+    def execute(self, effect: PeerRegressed | RecordLoss | StopForGood) -> None:
         """What the core found out about a directory that is an older copy of itself."""
         if isinstance(effect, RecordLoss):
             self._record(effect)
+        elif isinstance(effect, StopForGood):
+            raise self._regressed_for_good(effect.acknowledged)
         else:
             self._peer_regressed(effect)
+
+    def judgement(self, member: MemberId) -> Judgement:
+        """What this member may say of a directory of `member` that it refuses (C43)."""
+        leader = self._raft.leader
+        address = "" if leader in (0, self._members.member) else self._members.address(leader)
+        return Judgement(can_do_without(self._raft, member), address)
+
+    def _regressed_for_good(self, acknowledged: EntryId) -> DirectoryRefusedError:
+        members, last_index = self._members, self._log.last_index
+        return DirectoryRefusedError(
+            f"this directory is an older copy of itself: member {members.member:032x} at"
+            f" {members.own_address} had acknowledged entries up to {acknowledged.index} to the"
+            f" leader, and has them up to {last_index} now",
+            state=REFUSED_STATE,
+            acknowledged_index=acknowledged.index,
+            last_index=last_index,
+        )
 
     def _peer_regressed(self, effect: PeerRegressed) -> None:
         """A voter lost what it had acknowledged to this member: log its name, once."""

@@ -14,10 +14,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from copycat.errors import ResourceError, require
+from copycat.errors import DirectoryRefusedError, ResourceError, require
 from copycat.net import WriteBuffer
+from copycat.protocol.peer import HelloRefused
 from copycat.replica.host import REPLY_ROOM, Body, Lane
 from copycat.replica.replica import Replica
+from copycat.replica.status import REFUSED_STATE
 from copycat.server.peer_link import Link
 from copycat.server.workers import Mailbox, SyncPace, Worker
 from copycat.storage.interface import SaveTicket, SyncTicket
@@ -42,6 +44,10 @@ def now_ms() -> int:
 def wall_ms() -> int:
     """Milliseconds of the wall clock, which is used only as a bound for log time (C25)."""
     return time.time_ns() // 1_000_000
+
+
+def _ignore(_address: str) -> None:
+    pass
 
 
 def _no_op() -> None:
@@ -106,6 +112,8 @@ class AsyncHost:
         self._watchers: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._replica: Replica | None = None
         self._after_turn = _no_op
+        self.leader_named: Callable[[str], None] = _ignore
+        """Called with the address of a leader that this member may not know."""
         self.is_stopped = False
         self.is_save_hanging = False
         """`close` did not wait for the end of a save of term and vote, which may still reach the
@@ -362,6 +370,15 @@ class AsyncHost:
         self.replica.failed(cause)
 
     # --- the end --------------------------------------------------------------------------------
+
+    def refused(self, refusal: HelloRefused) -> None:
+        """A peer did not let this member in: hear the leader, if another one speaks (C43)."""
+        if self.is_stopped:
+            return
+        if refusal.leader:
+            self.leader_named(refusal.leader)
+        if refusal.is_final:
+            self.replica.failed(DirectoryRefusedError(refusal.reason, state=REFUSED_STATE))
 
     def stop(self, reason: BaseException) -> None:
         """See `Host.stop`: from now on nothing is sent."""

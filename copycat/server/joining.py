@@ -39,7 +39,14 @@ class Newcomer(NamedTuple):
     def of(cls, view: ClusterView) -> Newcomer:
         """A new member of the cluster of this view."""
         records = tuple(
-            MemberRecord(one.member, one.type, one.address, one.since, one.is_promotable)
+            MemberRecord(
+                one.member,
+                one.type,
+                one.address,
+                one.since,
+                one.is_promotable,
+                replaces=one.replaces,
+            )
             for one in view.members
         )
         record = ConfigurationRecord(view.entry, view.incarnation, records)

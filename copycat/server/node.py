@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import cast
@@ -107,6 +107,8 @@ class Node:
         self.host = AsyncHost(options.name, self._on_failure, restarts, compaction_threads=threads)
         self._awaited_answers: set[asyncio.Future[object]] = set()
         self._is_closed = False
+        self._greeted: set[str] = set()
+        """Addresses beside those of the members at which HELLO is said."""
         self.is_started = False
         """True from the call of `start` on."""
         self.listener = Listener(
@@ -181,9 +183,22 @@ class Node:
         self._stack.callback(loop_lag.close)
         self.host.start(replica, after_turn=watch.turned)
         self._stack.push_async_callback(self.host.close_links)
-        for link in seed_links(seeds, str(self._options.address), self.host, replica):
-            self._stack.push_async_callback(link.close)
+        self._greet(seeds)
+        self.host.leader_named = self._greet_leader
         return replica
+
+    def _greet(self, addresses: Iterable[str]) -> None:
+        replica = self._replica
+        if replica is None or self._is_closed:
+            return
+        new = set(addresses) - self._greeted
+        self._greeted |= new
+        for link in seed_links(new, str(self._options.address), self.host, replica):
+            self._stack.push_async_callback(link.close)
+
+    def _greet_leader(self, address: str) -> None:
+        """Who refused this member follows a leader there, whose word counts (C43)."""
+        self._greet((address,))
 
     def _on_failure(self, cause: BaseException) -> None:
         built = self._started_member

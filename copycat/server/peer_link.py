@@ -29,6 +29,7 @@ from copycat.net import (
 )
 from copycat.protocol.codec_hello import decode_hello_refused
 from copycat.protocol.framing import HANDSHAKE_LIMIT, Frame, FrameBuffer
+from copycat.protocol.peer import HelloRefused
 from copycat.protocol.wire import FrameType
 from copycat.raft.events import Reachable
 from copycat.replica.host import REPLY_ROOM
@@ -52,6 +53,7 @@ class LinkHost(Protocol):
     def link_up(self, peer: MemberId, write_buffer: WriteBuffer) -> None: ...
     def link_down(self, peer: MemberId) -> None: ...
     def check_write_buffers(self) -> None: ...
+    def refused(self, refusal: HelloRefused) -> None: ...
 
 
 class Link:
@@ -175,6 +177,7 @@ async def greeting(
         frame = await _first_answer(outbound)
         if frame.type == FrameType.HELLO_REFUSED:
             refused = decode_hello_refused(frame)
+            host.refused(refused)
             raise ProtocolError(f"it refused this member ({refused.code}): {refused.reason}")
         yield outbound, frame
     finally:

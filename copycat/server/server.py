@@ -7,7 +7,6 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
 from functools import partial
 from typing import (
     TYPE_CHECKING,
@@ -20,14 +19,13 @@ from typing import (
     cast,
 )
 
-import msgspec
-
 from copycat.callbacks import check_callback
 from copycat.client.cluster_connection import ClusterConnection
 from copycat.config import Address, AddressLike, Duration, Storage, choice
 from copycat.errors import (
     ConfigurationError,
     CopycatError,
+    DirectoryRefusedError,
     IllegalMemberStateError,
     MachineMismatchError,
     require,
@@ -36,17 +34,20 @@ from copycat.fork_guard import ForkGuard
 from copycat.listener_tasks import ListenerTasks
 from copycat.listeners import Listener, Listeners
 from copycat.machine.machine import StateMachine
-from copycat.member.markers import UnfinishedJoin
+from copycat.member.way_back import WayBackFile
+from copycat.paths import real_path
 from copycat.protocol.client import ClusterRequest, ClusterView
 from copycat.replica.leadership_transfer import TransferOutcome
 from copycat.replica.status import Status
 from copycat.server.arguments import ArgumentChecker, make_machine, parse_founders
 from copycat.server.cluster import Cluster
 from copycat.server.cluster_events import ClusterWatch
-from copycat.server.joining import Newcomer, become, ended_before, find_cluster
+from copycat.server.join import Join, is_member
+from copycat.server.joining import Newcomer, ended_before
 from copycat.server.loop_thread import LoopThread
 from copycat.server.node import Node
-from copycat.server.startup import is_new_directory
+from copycat.server.snapshot import Snapshot
+from copycat.server.way_back import WayBack, record_of
 from copycat.storage import Env
 from copycat.tracebacks import log_error
 from copycat.types import (
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
     from copycat.client.client import CopycatClient
     from copycat.client.options import ClientSettings
 
-__all__ = ["CopycatServer", "Snapshot"]
+__all__ = ["CopycatServer"]
 
 log = logging.getLogger("copycat.server")
 
@@ -93,16 +94,6 @@ def _call(callback: Callable[[], None]) -> None:
     callback()
 
 
-class Snapshot(msgspec.Struct, frozen=True):
-    """A snapshot that was taken.
-
-    index: of the last entry that the snapshot covers. time: log time at that entry, in UTC.
-    """
-
-    index: int
-    time: datetime
-
-
 class CopycatServer(Generic[S]):
     """A member of a cluster: `async with` opens its port, `bootstrap` starts it.
 
@@ -112,6 +103,8 @@ class CopycatServer(Generic[S]):
     the address. storage: a directory, or a `Storage`. bind: the address to listen on, when it is
     not `address`. election_timeout, heartbeat_interval, session_timeout: seconds, or a timedelta;
     session_timeout is the timeout of a session whose client names none.
+    rejoin: whether a server whose disk was lost, or holds a copy or an older copy, comes
+    back by itself as a new, passive member. False: it stops with DirectoryRefusedError.
     insecure: must be True for an address outside of this machine, since TLS is not built yet.
     loop: "thread" runs the member in an event loop and a thread of its own, so that code which
     blocks the application's loop does not stop its heartbeats. Methods are called from the
@@ -133,6 +126,7 @@ class CopycatServer(Generic[S]):
         heartbeat_interval: Duration = 0.25,
         session_timeout: Duration = 5.0,
         insecure: bool = False,
+        rejoin: bool = True,
         loop: Literal["application", "thread"] = "application",
     ) -> None:
         checked = ArgumentChecker()
@@ -149,6 +143,7 @@ class CopycatServer(Generic[S]):
             heartbeat_interval=checked.seconds("heartbeat_interval", heartbeat_interval, 0.25),
             session_timeout=checked.seconds("session_timeout", session_timeout, 5.0),
             insecure=insecure,
+            rejoin=rejoin,
             version=_version(),
         )
         self._factory = cast("Callable[[], Any]", state_machine)
@@ -171,6 +166,9 @@ class CopycatServer(Generic[S]):
         self._stopped: asyncio.Event | None = None
         self._close_task: asyncio.Task[None] | None = None
         self._restart_task: asyncio.Task[None] | None = None
+        self._return_task: asyncio.Task[None] | None = None
+        """Has the cluster add this server again, whose directory was refused (C43)."""
+        self._way_back_file = WayBackFile(Env(), real_path(self._storage.directory))
         self._seeds: tuple[str, ...] = ()
         """The addresses that the running start was given."""
 
@@ -213,7 +211,8 @@ class CopycatServer(Generic[S]):
 
     @property
     def _is_restarting(self) -> bool:
-        return self._restart_task is not None and not self._restart_task.done()
+        tasks = self._restart_task, self._return_task
+        return any(task is not None and not task.done() for task in tasks)
 
     @property
     def failure(self) -> BaseException | None:
@@ -282,6 +281,9 @@ class CopycatServer(Generic[S]):
         if self._guard is not None and self._guard.is_child:
             self._guard.check(f"server {self._options.name}")
 
+    def _new_node(self) -> Node:
+        return Node(self._options, self._storage, self._on_failure, self._on_restart)
+
     async def _open(self) -> Node:
         self._check_process()
         if self._node is None and self._close_task is None and not self._opening.locked():
@@ -290,7 +292,7 @@ class CopycatServer(Generic[S]):
             if self._close_task is not None:  # a shutdown is still under way
                 await asyncio.shield(self._close_task)
             if self._node is None:
-                node = Node(self._options, self._storage, self._on_failure, self._on_restart)
+                node = self._new_node()
                 try:
                     self._options = await node.listen()
                 except BaseException:
@@ -328,8 +330,10 @@ class CopycatServer(Generic[S]):
         """
         node = await self._open_to_start(members)
         try:
+            if await self._resumed_way_back(node):
+                return self
             await self._start(node, self._seeds)
-            if self._is_member(node):
+            if is_member(node):
                 await self._wait_for_leader()
             else:
                 log.warning("%s: it is no member of its cluster: it waits to be added", self.name)
@@ -371,7 +375,8 @@ class CopycatServer(Generic[S]):
         places = [place for place in self._seeds if place != str(self._options.address)]
         connection = ClusterConnection(places, cluster_name=self._options.cluster_name)
         try:
-            await self._unless_stopped(node, self._join(node, connection, goal))
+            if not await self._resumed_way_back(node):
+                await self._unless_stopped(node, self._join(node, connection, goal))
         except BaseException as error:
             if isinstance(error, MachineMismatchError):
                 self._failure = error
@@ -389,60 +394,12 @@ class CopycatServer(Generic[S]):
 
     async def _join(self, node: Node, connection: ClusterConnection, goal: MemberType) -> None:
         """Start the node as a member to be, and have the cluster add it, if it is no member."""
-        options = self._options
-        newcomer: Newcomer | None = None
-        is_new = await asyncio.to_thread(is_new_directory, options, self._storage.directory)
-        if is_new:
-            if not connection.addresses:
-                raise ConfigurationError(
-                    f"{self.name} has an empty directory and no member to ask",
-                    hint="name another member, which is in the cluster: join(ADDRESS), or --join",
-                )
-            newcomer = Newcomer.of(await find_cluster(connection, self.name))
-        places = connection.addresses
-        await self._start(node, (), newcomer)
-        status, is_member = node.status(), self._is_member(node)
-        if is_member and not is_new:
-            self._warn_of_other_cluster(status, places)
-        if newcomer is not None and goal is MemberType.INACTIVE:
-            log.info(
-                "%s: it waits until somebody adds it (copycat cluster add %s)",
-                self.name,
-                options.address,
-            )
-        connection.learn([one.address for one in status.configuration.members])
-        unfinished = UnfinishedJoin(Env(), self._storage.directory)
-        if goal is MemberType.ACTIVE and not is_member:
-            await asyncio.to_thread(unfinished.write)
-        is_unfinished = goal is MemberType.ACTIVE and await asyncio.to_thread(unfinished.exists)
-        if is_unfinished or not (is_member or goal is MemberType.INACTIVE):
-            address = str(options.address)
-            view = await become(connection, self.name, status.member, address, goal)
-            await node.wait_for_configuration(view.entry)
-        await asyncio.to_thread(unfinished.clear)
+        join = Join(self._options, self._storage.directory, connection, goal)
+        await self._start(node, (), await join.newcomer())
+        is_one_now = await join.complete(node)
         await self._wait_for_restart()  # it was made a reserve meanwhile
-        if is_member or goal is not MemberType.INACTIVE:
+        if is_one_now:
             await self._wait_for_leader()
-
-    def _warn_of_other_cluster(self, status: Status, places: tuple[str, ...]) -> None:
-        """The directory is a member's already, and what it says wins: perhaps it is of a cluster
-        that nobody means any more."""
-        members = [one.address for one in status.configuration.members]
-        if places and not set(places) & set(members):
-            log.warning(
-                "%s: it does not join %s: its directory says that it is a member already, of"
-                " cluster %s with %s; to join another cluster it needs an empty directory",
-                self.name,
-                ", ".join(places),
-                self._options.cluster_name,
-                ", ".join(members),
-            )
-
-    @staticmethod
-    def _is_member(node: Node) -> bool:
-        """Whether the node is a member, as far as its directory knows."""
-        status = node.status()
-        return status.configuration.record(status.member) is not None
 
     async def leave(self) -> None:
         """Have the cluster remove this member, and stop it.
@@ -495,9 +452,7 @@ class CopycatServer(Generic[S]):
         does not run, or cannot take a snapshot now. DiskFullError: there is no room; older
         snapshots stay.
         """
-        snapshot = await self._running_node().take_snapshot()
-        time = datetime.fromtimestamp(snapshot.time_ms / 1000, tz=UTC)
-        return Snapshot(snapshot.entry.index, time)
+        return Snapshot.of(await self._running_node().take_snapshot())
 
     @_in_member_loop
     async def compact(self, compaction: Compaction = Compaction.MINOR) -> CompactionReport:
@@ -579,6 +534,8 @@ class CopycatServer(Generic[S]):
         self._last_status = status.of_stopped()
 
     async def _close(self) -> None:
+        if self._return_task is not None:
+            self._return_task.cancel()
         if self._close_task is None and self._is_restarting:
             await self._wait_for_restart()  # which closes the node itself, and opens another one
         if self._close_task is None:
@@ -630,9 +587,11 @@ class CopycatServer(Generic[S]):
             self._restart_task = asyncio.get_running_loop().create_task(restarting)
 
     async def _wait_for_restart(self) -> None:
-        """Wait while the member deletes its log, and continues as what it is."""
-        if self._restart_task is not None:
-            await asyncio.wait({self._restart_task})
+        """Wait while the member deletes its log, and continues as what it is; or while it becomes
+        a member again."""
+        for task in (self._restart_task, self._return_task):
+            if task is not None:
+                await asyncio.wait({task})
 
     async def _restart(self, node: Node) -> None:
         async with self._opening:
@@ -641,18 +600,63 @@ class CopycatServer(Generic[S]):
             self._remember_status(node)
             try:
                 await node.close()
-                self._node = again = Node(
-                    self._options, self._storage, self._on_failure, self._on_restart
-                )
+                self._node = again = self._new_node()
                 await again.listen()
                 await self._start(again, ())
             except Exception as cause:  # noqa: BLE001  (nobody awaits this task)
                 self._on_failure(cause)
 
     def _on_failure(self, cause: BaseException) -> None:
-        """The member stopped by itself: log the reason, and close everything."""
+        """The member stopped by itself."""
+        node = self._node if self._close_task is None else None
+        if node is None or not isinstance(cause, DirectoryRefusedError):
+            self._fail(cause)
+            return
+        self._restart_task = asyncio.get_running_loop().create_task(self._come_back(node, cause))
+
+    def _fail(self, cause: BaseException) -> None:
+        """Log the reason, and close everything."""
         self._failure = cause
         text = cause.render() if isinstance(cause, CopycatError) else repr(cause)
         log_error(log, logging.CRITICAL, cause, "%s: stopped: %s", self.name, text)
         if self._close_task is None and (node := self._take_node()) is not None:
             self._close_task = asyncio.get_running_loop().create_task(self._close_node(node))
+
+    # --- a directory that is refused (C43) ------------------------------------------------------
+
+    async def _come_back(self, node: Node, cause: DirectoryRefusedError) -> None:
+        """The directory of the node is refused: write that down, and open the port anew."""
+        async with self._opening:
+            if self._node is not node:  # it is shut down meanwhile
+                return
+            self._remember_status(node)
+            try:
+                await asyncio.to_thread(self._way_back_file.write, record_of(node.status(), cause))
+                await node.close()
+                self._node = again = self._new_node()
+                await again.listen()
+                self._begin_return(again)
+            except Exception as error:  # noqa: BLE001  (nobody awaits this task)
+                self._fail(error)
+
+    async def _resumed_way_back(self, node: Node) -> bool:
+        """If the directory was refused before, come back; False when it was not."""
+        if not await asyncio.to_thread(self._way_back_file.exists):
+            return False
+        self._begin_return(node)
+        await self._wait_for_restart()
+        await self._wait_for_leader()
+        return True
+
+    def _begin_return(self, node: Node) -> None:
+        if self._return_task is not None:
+            self._return_task.cancel()
+        self._return_task = asyncio.get_running_loop().create_task(self._return(node))
+
+    async def _return(self, node: Node) -> None:
+        try:
+            record = await asyncio.to_thread(self._way_back_file.read)
+            way_back = WayBack(self._options, self._way_back_file, record, self._seeds)
+            await way_back.run(node, self._start)
+        except Exception as error:  # noqa: BLE001  (nobody awaits this task)
+            self._fail(error)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from copycat.config import member_id
-from copycat.errors import CopycatError, DiskError, DiskFullError, InvariantError
+from copycat.errors import (
+    CopycatError,
+    DirectoryRefusedError,
+    DiskError,
+    DiskFullError,
+    InvariantError,
+)
 from copycat.machine.apply_result import ApplyResult, AvailabilityChanged
 from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.feeding import FeedingMessage
@@ -32,6 +38,7 @@ from copycat.sim.nemesis import Nemesis
 from copycat.sim.network import Network
 from copycat.sim.options import SeedOptions
 from copycat.sim.session_client import SessionClient
+from copycat.sim.way_back import WayBack
 from copycat.sim.workload import SimClient
 from copycat.sim.world import MS, SimClock, Trace, World
 from copycat.storage.compaction import CompactionOptions, SegmentLimits
@@ -56,12 +63,14 @@ class Cluster:
         self.marks = Marks(self.trace)
         random = SimRandom(seed)
         self.network = Network(self.world, random.fork(), options.network, self.trace)
-        self.n_hosts = options.members + options.joiners
+        self.n_hosts = options.members + options.joiners + options.spares
         self.addresses = tuple(f"m{number}:7000" for number in range(self.n_hosts))
         self.founders = self.addresses[: options.members]
         self.ids = [member_id(CLUSTER, address) for address in self.founders]
         drawn = SimRandom(seed ^ 0x10D5)
         self.ids += [MemberId(drawn.next() << 64 | drawn.next()) for _ in range(options.joiners)]
+        drawn = SimRandom(seed ^ 0xC43)
+        self.ids += [MemberId(drawn.next() << 64 | drawn.next()) for _ in range(options.spares)]
         self.log_history = LogHistory(lambda: self.world.now_us)
         # Where any number of wall clocks may jump, any of them may be a majority.
         is_any_clock_wrong = "clock_jump" in options.faults
@@ -86,32 +95,17 @@ class Cluster:
         self.hosts: list[SimHost] = []
         self._build_hosts(random)
         self.clients = [self._build_client(number, random) for number in range(self._n_clients)]
-        self.nemesis = Nemesis(
-            options,
-            world=self.world,
-            network=self.network,
-            random=random.fork(),
-            trace=self.trace,
-            marks=self.marks,
-            hosts=self.hosts,
-            clients=self.clients,
-            churn=Churn(
-                self.hosts,
-                self.ids,
-                options.joiners,
-                self.world,
-                SimRandom(seed ^ 0xC4A9),
-                self.trace,
-            ),
-        )
+        self.way_back, self.nemesis = self._build_faults(random)
 
     @property
     def _n_clients(self) -> int:
         return self.options.workload.clients
 
     def _build_hosts(self, random: SimRandom) -> None:
-        options = self.options
+        options, is_spare = self.options, False
         for number, address in enumerate(self.addresses):
+            if not is_spare and number >= options.members + options.joiners:
+                is_spare, random = True, SimRandom(self.seed ^ 0x59A3)  # they change nothing else
             is_founder = number < options.members
             member = MemberId(0) if is_founder else self.ids[number]
             founders = self.founders if is_founder else ()
@@ -165,6 +159,38 @@ class Cluster:
             major_interval_ms=clean.major_ms,
             threshold=clean.threshold,
         )
+
+    def _build_faults(self, random: SimRandom) -> tuple[WayBack, Nemesis]:
+        seed, options = self.seed, self.options
+        way_back = WayBack(
+            self.hosts,
+            self.ids,
+            options.spares,
+            self.world,
+            SimRandom(seed ^ 0x3A7B),
+            self.trace,
+        )
+        n_drawn = options.members + options.joiners
+        nemesis = Nemesis(
+            options,
+            world=self.world,
+            network=self.network,
+            random=random.fork(),
+            trace=self.trace,
+            marks=self.marks,
+            hosts=self.hosts,
+            clients=self.clients,
+            way_back=way_back,
+            churn=Churn(
+                self.hosts[:n_drawn],
+                self.ids,
+                options.joiners,
+                self.world,
+                SimRandom(seed ^ 0xC4A9),
+                self.trace,
+            ),
+        )
+        return way_back, nemesis
 
     def _build_client(self, number: int, random: SimRandom) -> SimClient | SessionClient:
         place = self.n_hosts + number
@@ -302,6 +328,11 @@ class Cluster:
             host.lose_process()
             self.nemesis.restart(host, 500 * MS)
             return
+        if isinstance(reason, DirectoryRefusedError):
+            self.trace.mark("older copy stopped for good")
+            host.lose_process()
+            self.way_back.ended(host)
+            return
         if isinstance(reason, InvariantError):
             raise reason
         detail = reason.render() if isinstance(reason, CopycatError) else repr(reason)
@@ -419,9 +450,10 @@ class Cluster:
         )
 
     def members(self, *, is_stateful: bool = False) -> list[SimHost]:
-        """The hosts of all members of the newest committed configuration; is_stateful: of those
-        that have a log."""
-        types = [(host, self.raft.membership.type_of(host.number)) for host in self.hosts]
+        """The hosts of all members of the newest committed configuration, but of those that ended
+        for good; is_stateful: of those that have a log."""
+        living = [host for host in self.hosts if not host.is_over]
+        types = [(host, self.raft.membership.type_of(host.number)) for host in living]
         if is_stateful:
             return [host for host, type in types if type.is_stateful]
         return [host for host, type in types if type is not MemberType.INACTIVE]

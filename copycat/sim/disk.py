@@ -92,6 +92,10 @@ class SimDisk:
         self.env = FaultEnv(random.next())
         self.directory: MemberDirectory | None = None
 
+    def move(self, address: str) -> None:
+        """The member will listen at another address, from its first start on."""
+        self._address = address
+
     # --- a process ----------------------------------------------------------------------
 
     def open(

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
+import msgspec
+
 from copycat.errors import ConfigurationError, CopycatError, DiskError, DiskFullError
 from copycat.machine.apply_result import ApplyResult
 from copycat.machine.session_executor import SessionExecutor
@@ -105,6 +107,10 @@ class SimHost:
         self.is_up = False
         self.was_started = False
         """It has, or had, a process."""
+        self.is_over = False
+        """It never starts again under its id (C42, C43)."""
+        self.successor: SimHost | None = None
+        """Who listens at its address since, under another id."""
         self.is_paused = False
         self.offered_index = 0
         """What the newest snapshot covers that another member ever began to send."""
@@ -198,6 +204,17 @@ class SimHost:
         the cluster."""
         self._first = first
         self.start()
+
+    def take_place(self, old: SimHost) -> None:
+        """Listen at the address of a member that is over."""
+        old.successor = self
+        self.options = msgspec.structs.replace(self.options, address=old.options.address)
+        self.disk.move(old.options.address)
+
+    @property
+    def at_its_address(self) -> SimHost:
+        """Who listens there now."""
+        return self if self.successor is None else self.successor.at_its_address
 
     def start(self) -> None:
         """Open the disk and begin a new process."""

@@ -37,8 +37,17 @@ from copycat.types import ServerState
 
 __all__ = ["DECLARED", "GROUPS", "OF_NOBODY", "STATES", "Marks", "election_marks", "states_of"]
 
-ALL_FAULTS = (*FAULTS, "away", "clean", "disk_rollback", "rot", "stale_leader", "wrong_clock")
-OF_NOBODY = ("disk_rollback", "partition", "silence", "wrong_clock")
+ALL_FAULTS = (
+    *FAULTS,
+    "away",
+    "clean",
+    "disk_lost",
+    "disk_rollback",
+    "rot",
+    "stale_leader",
+    "wrong_clock",
+)
+OF_NOBODY = ("disk_lost", "disk_rollback", "partition", "silence", "wrong_clock")
 """Faults that meet no single member, or choose one by themselves."""
 
 _ROLES = {
@@ -71,6 +80,12 @@ STATES = (
 """What a member may be busy with when a fault meets it."""
 
 RARE = (
+    "a member came back after its disk was lost",
+    "a member comes back under a new id",
+    "a member that came back has its vote",
+    "disk of a non-voter lost",
+    "disk of a voter lost",
+    "older copy stopped for good",
     "answer to a leader that is none",
     "a leader is asked for entries",
     "election lost by one vote",

@@ -14,6 +14,7 @@ from copycat.sim.network import Network
 from copycat.sim.older_copy import OlderCopies
 from copycat.sim.options import SeedOptions
 from copycat.sim.session_client import SessionClient
+from copycat.sim.way_back import WayBack
 from copycat.sim.workload import SimClient
 from copycat.sim.world import HOUR_MS, MS, SECOND, Trace, World
 from copycat.types import Compaction, MemberId, ServerState
@@ -39,6 +40,7 @@ class Nemesis:
         hosts: Sequence[SimHost],
         clients: Sequence[SimClient | SessionClient],
         churn: Churn,
+        way_back: WayBack,
     ) -> None:
         self._options = options
         self._world = world
@@ -49,11 +51,15 @@ class Nemesis:
         self._hosts = hosts
         self._clients = clients
         self._churn = churn
+        self._way_back = way_back
         self._is_over = not options.faults
         self._round = 0
         self._wrong_number = options.wrong_clock
         self._copies = OlderCopies(
-            hosts, random, trace, lambda host: self.restart(host, self._down_us())
+            hosts[: options.members],
+            random,
+            trace,
+            lambda host: self.restart(host, self._down_us()),
         )
         self._kind = ""
         """The fault that is being executed."""
@@ -80,7 +86,7 @@ class Nemesis:
             host.clock.steady()
             host.resume()
             host.workers.calm()
-            if not host.is_up and host.was_started:
+            if not host.is_up and host.was_started and not host.is_over:
                 host.start()
         for client in self._clients:
             client.silent_until_us = 0
@@ -135,7 +141,7 @@ class Nemesis:
         self._world.after(delay_us, self._restart, host, host.process)
 
     def _restart(self, host: SimHost, process: int) -> None:
-        if not host.is_up and host.process == process:
+        if not host.is_up and host.process == process and not host.is_over:
             host.start()
 
     def _down_us(self) -> int:
@@ -166,7 +172,8 @@ class Nemesis:
             one.disk_model.has_unseen_damage or one.disk_model.loss.entries_before
             for one in self._hosts
         )
-        if host.is_up and is_next and all(one.may_vote for one in self._hosts):
+        living = [one for one in self._hosts if one.was_started and not one.is_over]
+        if host.is_up and is_next and all(one.may_vote for one in living):
             host.lose_power()
             host.disk.rot()
             self.restart(host, self._down_us())
@@ -174,6 +181,10 @@ class Nemesis:
     def _disk_rollback(self) -> None:
         """Copy a disk, or put an earlier copy back."""
         self._copies.put_back_or_take()
+
+    def _disk_lost(self) -> None:
+        """A member loses its disk, and comes back with an empty one (C43)."""
+        self._way_back.lose_disk()
 
     def _power_all(self) -> None:
         for host in self._hosts:

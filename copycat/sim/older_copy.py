@@ -123,6 +123,7 @@ class OlderCopies:
             and (older.hard_state == disk_model.hard_state or self._is_vote_past(host, older))
             and older.durable < disk_model.durable
             and all(one.may_vote and not one.disk_model.loss.entries_before for one in hosts)
+            and not any(one.is_over for one in hosts)
             and not any(one.disk_model.has_unseen_damage for one in hosts)
             and sum(_holds(one.disk_model, disk_model) for one in hosts if one is not host)
             >= len(hosts) - len(hosts) // 2

@@ -164,6 +164,8 @@ class SeedOptions(msgspec.Struct, frozen=True, kw_only=True):
     """By how much that clock is wrong when the members start for the first time."""
     joiners: int = 0
     """So many hosts are no founders: they join later, each with an id of its own."""
+    spares: int = 0
+    """So many hosts take the places of members whose disks were lost, under new ids."""
 
 
 CHURN_FROM = 1_000_000
@@ -264,6 +266,9 @@ def draw_options(seed: int) -> SeedOptions:
         options = _with_late_answers(random, options)
     if seed >= CHURN_FROM and seed % 3 == 0 and "stale_leader" not in options.faults:
         options = _with_churn(SimRandom(seed ^ 0xC4A9), options)
+    random = SimRandom(seed ^ 0xD15C)
+    if seed >= CHURN_FROM and not options.workload.is_keyed and random.chance(400_000):
+        options = _with_lost_disks(random, options)
     return options
 
 
@@ -283,6 +288,18 @@ def _with_churn(random: SimRandom, options: SeedOptions) -> SeedOptions:
         duration_us=random.pick((10, 15, 25)) * SECOND,
         wrong_clock=0,
         wrong_at_start_ms=0,
+    )
+
+
+def _with_lost_disks(random: SimRandom, options: SeedOptions) -> SeedOptions:
+    """Disks that are lost while the others can do without their members (C43). Nothing is cleaned:
+    the floor of deletions waits for who is away, until an operator removes the old voter."""
+    if not {"change", "disk_rollback"} & {*options.faults}:
+        return options
+    return msgspec.structs.replace(
+        options,
+        faults=tuple(sorted({*options.faults, "disk_lost"})),
+        spares=random.between(2, 4),
     )
 
 
@@ -386,6 +403,7 @@ def _with_older_copies(random: SimRandom, options: SeedOptions) -> SeedOptions:
     return replace(
         options,
         faults=tuple(sorted({*rest, "disk_rollback"})),
+        spares=2,
         fault_us=random.pick((300, 800)) * MS,
         duration_us=max(options.duration_us, 10 * SECOND),
         workload=replace(options.workload, command=max(options.workload.command, 400_000)),

@@ -165,7 +165,7 @@ def _must_live(cluster: Cluster) -> None:
     leader, term = cluster.agreed_leader(), max(host.term for host in cluster.members())
     clients = cluster.clients
     # A host that never joined does not answer: a client is away from the others for so long.
-    joiners = cluster.options.joiners
+    joiners = cluster.options.joiners + cluster.options.spares
     rounds = CALM_TIMEOUTS + 10 * SECOND // _timeout_us(cluster) + 2 * IMPATIENCE * joiners
     _wait(cluster, "clients without answers", rounds, lambda: all(c.is_idle for c in clients))
     _wait(

@@ -171,7 +171,7 @@ class SessionClient:
         self._connection = Connection(number, self.place, self._deliver, self._closed)
         self._connected_ms = self._now_ms()
         self._address = address
-        self._host = self._around.hosts[self._around.addresses.index(address)]
+        self._host = self._around.hosts[self._around.addresses.index(address)].at_its_address
         if self._session.phase is SessionPhase.WAITING:
             self._register_by_us = self._world.now_us + 2 * self._around.impatience_us
             timeout_ms = self.options.session_timeout_ms

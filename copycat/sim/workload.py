@@ -255,7 +255,7 @@ class SimClient:
             number = self.place * 1_000_000 + self._connections
             connection = Connection(number, self.place, self._deliver, self._closed)
             self._connection = connection
-        host = self._hosts[self._server]
+        host = self._hosts[self._server].at_its_address
         self._network.transmit(self.place, host.number, host.receive_client, connection, data)
 
     def _move(self, server: int) -> None:
@@ -269,7 +269,7 @@ class SimClient:
     def _leave(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            host = self._hosts[self._server]
+            host = self._hosts[self._server].at_its_address
             self._network.transmit(self.place, host.number, host.client_disconnected, connection)
 
     def _resend(self, first: int) -> None:

@@ -79,7 +79,7 @@ KNOWN = msgspec.structs.replace(SKIPPING, cluster_incarnation=(1 << 120) + 3)
 STARTED = msgspec.structs.replace(
     KNOWN, starts=(DirectoryStart(6, 1 << 63), DirectoryStart(9, 12))
 )
-REFUSED = peer.HelloRefused("bad-config", "another list")
+REFUSED = peer.HelloRefused("bad-config", "another list", is_final=True, leader="a:1")
 LEADER = MemberId((1 << 127) + 9)
 APPEND = peer.AppendEntries(
     7,
@@ -117,6 +117,7 @@ PEERS: list[peer.PeerMessage] = [
     peer.LogPosition(0, EntryId(0, 0)),
     peer.LogPosition(7, EntryId(6, 10)),
     peer.LogRegressed(7, EntryId(6, 12)),
+    peer.LogRegressed(7, EntryId(6, 12), is_final=True),
     peer.AppendReply(7, 42, True, 12, EntryId(0, 0), 11, configuration=EntryId(4, 3)),
     peer.AppendReply(7, 42, False, 0, EntryId(5, 8), last=EntryId(6, 14), commit_index=9),
     peer.ConfigurationNotice(
@@ -158,7 +159,7 @@ FEED_ANSWERS = [
 JOINER = MemberId((1 << 126) + 5)
 MEMBERS = (
     client.MemberView(LEADER, MemberType.ACTIVE, "a:1", match_index=41),
-    client.MemberView(JOINER, MemberType.PASSIVE, "d:1", 40, True, False, 12, False),
+    client.MemberView(JOINER, MemberType.PASSIVE, "d:1", 40, True, False, 12, False, LEADER),
 )
 VIEW = client.ClusterView(
     request=8,

@@ -16,6 +16,7 @@ from copycat.protocol.codec_configuration import (
 )
 from copycat.protocol.member_record import (
     NO_START,
+    NOBODY,
     ConfigurationRecord,
     DirectoryStart,
     MemberRecord,
@@ -27,9 +28,13 @@ ACTIVE = MemberRecord(MemberId((1 << 127) + 7), MemberType.ACTIVE, "127.0.0.1:87
 PASSIVE = MemberRecord(MemberId(8), MemberType.PASSIVE, "b:1", since=17, is_promotable=True)
 RESERVE = MemberRecord(MemberId(9), MemberType.RESERVE, "ü.example:1")
 
+SAME = MemberId(77)
 RECORDS = {
     "founders": ConfigurationRecord(NO_ENTRY, 0, (ACTIVE,)),
     "all-types": ConfigurationRecord(EntryId(3, 40), (1 << 120) + 5, (ACTIVE, PASSIVE, RESERVE)),
+    "replaces": ConfigurationRecord(
+        EntryId(3, 40), 1, (ACTIVE, PASSIVE._replace(replaces=ACTIVE.member))
+    ),
 }
 
 members = st.lists(
@@ -41,6 +46,7 @@ members = st.lists(
         st.integers(0, (1 << 64) - 1),
         st.just(False),
         st.sampled_from([NO_START, DirectoryStart(1, 0), DirectoryStart(1 << 63, 1 << 63)]),
+        st.sampled_from([NOBODY, MemberId(0xB << 124), MemberId(1)]),
     ),
     max_size=9,
     unique_by=lambda row: row.member,
@@ -73,6 +79,7 @@ def test_any_configuration_round_trips(
         rows = rows[:1]
     if not any(row.type is MemberType.ACTIVE for row in rows):
         return
+    rows = [row._replace(replaces=NOBODY) if row.replaces == row.member else row for row in rows]
     record = ConfigurationRecord(EntryId(2, index), incarnation, tuple(rows))
     assert decode_configuration(encoded(record), "x") == record
 
@@ -113,11 +120,21 @@ def test_what_is_no_configuration_is_refused(rows: tuple[MemberRecord, ...], wor
 def test_types_and_flags_are_checked() -> None:
     data = encoded(RECORDS["founders"])
     at = 2 + 16 + 18 + 16
-    for offset, value in ((0, 0), (0, 4), (1, 4)):
+    for offset, value in ((0, 0), (0, 4), (1, 8)):
         broken = bytearray(data)
         broken[at + offset] = value
         with pytest.raises(ProtocolError, match="is not known"):
             decode_configuration(bytes(broken), "x")
+
+
+def test_c43_who_replaces_itself_or_nobody_is_refused() -> None:
+    for replaces in (ACTIVE.member, NOBODY):
+        data = bytearray(
+            encoded(ConfigurationRecord(NO_ENTRY, 0, (ACTIVE._replace(replaces=SAME),)))
+        )
+        data[-16:] = replaces.to_bytes(16, "little")
+        with pytest.raises(ProtocolError, match="which is nobody else"):
+            decode_configuration(bytes(data), "x")
 
 
 def test_f28_there_is_a_limit_of_members() -> None:

@@ -23,9 +23,11 @@ _LETTER = {MemberType.ACTIVE: "", MemberType.PASSIVE: "p", MemberType.RESERVE: "
 
 
 def text_of(configuration: Configuration) -> str:
-    """The members in short: `1 2 p3+ r4`: the plus is the flag of a promotion."""
+    """The members in short: `1 2 p3+ r4=2`: the plus is the flag of a promotion, and 4 replaces
+    2."""
     return " ".join(
         f"{_LETTER[each.type]}{each.member}{'+' * each.is_promotable}"
+        f"{f'={each.replaces}' if each.replaces else ''}"
         for each in configuration.members
     )
 
@@ -149,6 +151,7 @@ class Changing(ABC):
         member: int,
         to: MemberType,
         base: EntryId | None = None,
+        address: str = "",
     ) -> int:
         """Ask member `number` for a change, by default with what it has committed; the token."""
         raft = self.nodes[number].raft
@@ -157,7 +160,7 @@ class Changing(ABC):
         subject = MemberId(member)
         match kind:
             case ChangeKind.ADD:
-                asked = ConfigurationChange.add(MemberRecord(subject, to), base)
+                asked = ConfigurationChange.add(MemberRecord(subject, to, address), base)
             case ChangeKind.PROMOTE:
                 asked = ConfigurationChange.promote(subject, to, base)
             case ChangeKind.DEMOTE:

@@ -41,6 +41,7 @@ from copycat.raft.effects import (
     SaveHardState,
     Send,
     ShipSnapshot,
+    StopForGood,
     Sync,
     TransferFinished,
     Truncate,
@@ -85,11 +86,16 @@ class Cluster(Changing, DiskFaults, Snapshotting, Feeding):
         options: RaftOptions | None = None,
         entries_max: int = 1000,
         fresh: bool = False,
+        has_addresses: bool = False,
     ) -> None:
         self.options = options or RaftOptions(election_timeout_ms=100, heartbeat_interval_ms=20)
         Changing.__init__(self)
         Feeding.__init__(self)
         self.founders = Configuration.of(*map(MemberId, range(1, count + 1)))
+        if has_addresses:
+            self.founders = Configuration.bootstrap(
+                {each: f"m{each}" for each in self.founders.ids}
+            )
         self.entries_max = entries_max
         self.seed = seed
         self.history = History()
@@ -174,11 +180,18 @@ class Cluster(Changing, DiskFaults, Snapshotting, Feeding):
             del self.history.read_index_min[key]
         return len(node.log) - survivors
 
+    def stop_for_good(self, number: int) -> None:
+        """Its process ends, and its id with it (C42)."""
+        self.crash(number)
+        self.nodes[number].is_over = True
+
     # ---- steps -----------------------------------------------------------------------
 
     def step(self, number: int, event: Event) -> None:
         """One event and all its effects, with the `Sent`s that they cause."""
         node = self.nodes[number]
+        if node.is_over:
+            return
         effects = node.raft.step(event)
         facts = observe(node.raft)
         check(node.facts, facts)
@@ -268,6 +281,8 @@ class Cluster(Changing, DiskFaults, Snapshotting, Feeding):
                 node.first = entry.next
                 node.is_reset, node.gaps = True, (0, 0)
                 node.syncs = [(ticket, 0) for ticket, _ in node.syncs]
+            case StopForGood():
+                self.stop_for_good(node.number)
             case RecordLoss():
                 node.losses.append((effect.lost_upto, effect.term))
             case ChangeFinished() | ConfigurationChanged() | ConfigurationCommitted() | Wipe():

@@ -89,6 +89,8 @@ class Node:
         """Entries are missing since the disk is an older copy, not since it is damaged (F8)."""
         self.has_regressed = False
         """The member runs on an older copy of its disk, and no peer has said so yet (F8)."""
+        self.is_over = False
+        """A leader said that it stops for good under its id (C42)."""
         self.gaps = (0, 0)
         """(last, valid_from): entries up to `last` were released, and gaps stand for them (C22).
 

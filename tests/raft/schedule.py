@@ -223,14 +223,14 @@ class Chaos:
     def is_calm(self) -> bool:
         """Everybody follows one leader, and it does not hand over (as one with a slow disk)."""
         nodes = self.cluster.nodes
-        follows = {node.raft.leader for node in nodes.values()}
+        follows = {node.raft.leader for node in nodes.values() if not node.is_over}
         return len(follows) == 1 and 0 not in follows and nodes[min(follows)].raft.can_propose
 
     def calm(self) -> None:
         """I16: without faults there is soon one leader, and everybody agrees."""
         cluster = self.cluster
         for number, node in cluster.nodes.items():
-            if not node.is_up:
+            if not node.is_up and not node.is_over:
                 cluster.start(number)
         self.calm_links()
         for _ in range(10 * 2 * cluster.options.election_timeout_ms // 5):
@@ -251,6 +251,8 @@ class Chaos:
         reference = cluster.nodes[leaders[0]]
         assert reference.log[-1].payload == "last", reference.log
         for node in cluster.nodes.values():
+            if node.is_over:
+                continue
             assert node.raft.current_term == term, "I16: the term moved in calm"
             assert node.log == reference.log == node.durable_log, f"I16: logs differ {node.number}"
             assert node.commit_index == len(node.log), f"I16: not all committed {node.number}"

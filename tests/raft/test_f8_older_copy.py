@@ -19,7 +19,14 @@ from copycat.protocol.peer import (
     VoteReply,
 )
 from copycat.raft.core import Raft
-from copycat.raft.effects import Commit, PeerRegressed, ReadReady, RecordLoss, SaveHardState
+from copycat.raft.effects import (
+    Commit,
+    PeerRegressed,
+    ReadReady,
+    RecordLoss,
+    SaveHardState,
+    StopForGood,
+)
 from copycat.raft.events import (
     Compacted,
     LossRecorded,
@@ -402,4 +409,77 @@ def test_what_was_trimmed_at_the_leader_has_no_exact_name() -> None:
     raft.step(Tick(20))
     assert receive(raft, B, LogPosition(2, EntryId(1, 4))) == []
     effects = receive(raft, B, LogPosition(2, EntryId(1, 3)))
-    assert sends(effects) == [(B, LogRegressed(2, EntryId(2, 4)))]
+    assert of(effects, PeerRegressed) == [PeerRegressed(B, EntryId(2, 4), EntryId(1, 3))]
+    assert [type(message) for _, message in sends(effects)] == [], "it asks first (C42)"
+    effects = receive(raft, B, rejection(raft, B, hint=EntryId(1, 3)))
+    assert sends(effects) == [(B, LogRegressed(2, EntryId(2, 4), is_final=True))]
+
+
+# ---- the final word ----------------------------------------------------------------------------
+
+
+def established() -> Raft:
+    """A leader of five that has committed an entry of its term, and has asked again since."""
+    raft = leader_of_five()
+    receive(raft, C, reply(raft, C, 4))
+    receive(raft, D, reply(raft, D, 4))
+    raft.step(Tick(20))
+    return raft
+
+
+def final_word(raft: Raft) -> bool:
+    (answer,) = [
+        message
+        for _, message in sends(receive(raft, B, rejection(raft, B)))
+        if isinstance(message, LogRegressed)
+    ]
+    return answer.is_final
+
+
+def test_c42_who_is_not_needed_is_told_so() -> None:
+    assert final_word(established())
+
+
+def test_c43_a_majority_that_was_heard_long_ago_is_none() -> None:
+    raft = established()
+    for _ in range(6):
+        raft.step(Tick(20))
+        receive(raft, B, reply(raft, B, 4))
+        receive(raft, C, reply(raft, C, 4))
+    raft.step(Tick(20))
+    assert not final_word(raft), "1 and C are no majority of five"
+    receive(raft, D, reply(raft, D, 4))
+    raft.step(Tick(20))
+    assert final_word(raft)
+
+
+def test_c43_others_whose_log_regressed_are_no_majority() -> None:
+    raft = established()
+    for peer in (C, D):
+        receive(raft, peer, rejection(raft, peer))
+    assert not final_word(raft)
+
+
+def test_c43_before_it_has_committed_an_entry_a_leader_ends_nobody() -> None:
+    assert not final_word(leader_of_five())
+
+
+def test_c42_by_the_final_word_it_stops_and_promises_nothing() -> None:
+    raft = core(1, current_term=3)
+    effects = receive(raft, B, LogRegressed(3, EntryId(2, 5), is_final=True))
+    assert of(effects, StopForGood) == [StopForGood(EntryId(2, 5))]
+    assert of(effects, RecordLoss) == []
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        LogRegressed(2, EntryId(2, 5), is_final=True),
+        LogRegressed(3, EntryId(1, 1), is_final=True),
+    ],
+)
+def test_c42_a_word_of_an_earlier_term_or_about_an_entry_that_is_here_ends_nobody(
+    word: LogRegressed,
+) -> None:
+    raft = core(1, current_term=3)
+    assert of(receive(raft, B, word), StopForGood) == []

@@ -136,7 +136,7 @@ def test_f8_a_log_that_regressed_is_told_and_its_match_is_not_lowered() -> None:
     reply = AppendReply(raft.current_term, progress_of(raft, 2).last_request, False, 0, NO_ENTRY)
     (named, notice) = receive(raft, 2, reply)
     assert named == PeerRegressed(MemberId(2), EntryId(1, 1), NO_ENTRY)
-    assert notice == Send(MemberId(2), LogRegressed(1, EntryId(1, 1)))
+    assert notice == Send(MemberId(2), LogRegressed(1, EntryId(1, 1), is_final=False))
     assert (progress_of(raft, 2).match_index, raft.match_index(MemberId(2))) == (1, 0)
 
 

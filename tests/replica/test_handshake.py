@@ -18,10 +18,22 @@ from copycat.protocol.framing import split_frame
 from copycat.protocol.peer import Hello
 from copycat.protocol.wire import PROTOCOL_VERSIONS
 from copycat.raft.configuration import Configuration
-from copycat.replica.members import Handshake, MemberTable, PeerRefused
+from copycat.replica.members import Handshake, Judgement, MemberTable, PeerRefused
 from copycat.types import EntryId, MemberId
 
 ADDRESSES = ("a:1", "b:1", "c:1")
+LEADER = Judgement(is_final=True, leader="")
+FOLLOWER = Judgement(is_final=False, leader="c:1")
+
+
+def final_word(_member: MemberId) -> Judgement:
+    return LEADER
+
+
+def no_word(_member: MemberId) -> Judgement:
+    return FOLLOWER
+
+
 IDS = {address: member_id("test", address) for address in ADDRESSES}
 CONFIGURATION = Configuration.bootstrap({IDS[address]: address for address in ADDRESSES})
 
@@ -42,7 +54,7 @@ def hello(of: str, /, **changes: object) -> Hello:
 
 def test_a_founder_is_let_in_and_its_directory_is_to_be_committed() -> None:
     mine = handshake("a:1")
-    mine.accept(split_frame(encode_hello(hello("b:1"))))
+    mine.accept(split_frame(encode_hello(hello("b:1"))), no_word)
     assert mine.uncommitted_incarnations() == [(IDS["a:1"], 7), (IDS["b:1"], 7)]
     mine.record_incarnation(IDS["b:1"], 7)
     assert mine.uncommitted_incarnations() == [(IDS["a:1"], 7)]
@@ -66,10 +78,33 @@ def test_who_is_refused_is_told_by_whom_and_why(
         handshake("a:1").judge(hello("b:1", **changes))
 
 
+@pytest.mark.parametrize("word", [LEADER, FOLLOWER])
+def test_c43_a_refused_directory_hears_the_final_word_or_who_may_say_it(word: Judgement) -> None:
+    mine, asked = handshake("a:1", logged={IDS["b:1"]: 8}), []
+
+    def judgement(member: MemberId) -> Judgement:
+        asked.append(member)
+        return word
+
+    with pytest.raises(PeerRefused) as caught:
+        mine.accept(split_frame(encode_hello(hello("b:1"))), judgement)
+    refused = decode_hello_refused(split_frame(caught.value.frame))
+    assert (refused.code, asked) == ("directory-refused", [IDS["b:1"]])
+    assert (refused.is_final, refused.leader) == word
+
+
+def test_c43_only_a_refused_directory_is_ended() -> None:
+    mine = handshake("a:1")
+    with pytest.raises(PeerRefused) as caught:
+        mine.accept(split_frame(encode_hello(hello("b:1", cluster_name="x"))), final_word)
+    refused = decode_hello_refused(split_frame(caught.value.frame))
+    assert (refused.code, refused.is_final, refused.leader) == ("wrong-directory", False, "")
+
+
 def test_a_peer_of_another_version_is_refused_by_name_over_the_wire() -> None:
     older = encode_hello(hello("b:1", protocol=(1, PROTOCOL_VERSIONS[0] - 1)))
     with pytest.raises(PeerRefused) as caught:
-        handshake("a:1").accept(split_frame(older))
+        handshake("a:1").accept(split_frame(older), no_word)
     refused = decode_hello_refused(split_frame(caught.value.frame))
     assert refused.code == "version-mismatch"
     assert refused.reason.startswith("b:1 speaks protocol 1 to 4, a:1")
@@ -153,7 +188,7 @@ def test_c41_a_founder_that_was_away_is_heard_by_the_incarnation_of_its_director
 
 def test_the_directory_of_a_stranger_is_committed_when_it_is_a_member() -> None:
     mine = handshake("a:1", cluster_incarnation=9)
-    mine.accept(split_frame(encode_hello(joined().hello(fresh=False))))
+    mine.accept(split_frame(encode_hello(joined().hello(fresh=False))), no_word)
     assert mine.uncommitted_incarnations() == [(IDS["a:1"], 7)]
 
 
@@ -171,7 +206,7 @@ def test_c41_founders_again() -> None:
     for one in again:
         frame = split_frame(encode_hello(one.hello(fresh=False)))
         with pytest.raises(PeerRefused) as caught:
-            old.accept(frame)
+            old.accept(frame, no_word)
         assert f"{2:032x}" in caught.value.message
         assert f"{1:032x}" in caught.value.message
         answer = split_frame(encode_hello(old.hello(fresh=False)))

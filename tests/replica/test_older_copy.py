@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from copycat.errors import DirectoryRefusedError
 from copycat.machine.kv import KeyValueStore
 from copycat.member.markers import LOST_ENTRIES_FILE, read_lost_entries
 from copycat.protocol import codec_peer
@@ -49,15 +50,33 @@ def with_an_image(net: Disks) -> tuple[Node, Disk, int]:
 
 
 def back_and_told(net: Disks, leader: Node, victim: Disk) -> Node:
-    """The third member is cut off: whatever follows is between the two."""
+    """The third member is cut off: whatever follows is between the two, and the leader needs the
+    one that comes back (C42)."""
     member = victim.node.member
+    third = next(third for third in net.nodes if third not in (leader.member, member))
+    net.cut(third)
+    for _ in range(20):
+        net.stabilize(50)
     net.regress(member)
-    net.cut(next(third for third in net.nodes if third not in (leader.member, member)))
+    net.cut(third)
     for _ in range(3):
         net.stabilize(50)
         if victim.node.replica.status().missing_entries:
             break
     return net.nodes[member]
+
+
+def test_c42_restored_while_its_leader_leads() -> None:
+    """The leader hears a majority without it: it stops for good under its id."""
+    net = Disks()
+    leader, victim, last = with_an_image(net)
+    net.regress(victim.node.member)
+    with pytest.raises(DirectoryRefusedError, match="this directory is an older copy") as caught:
+        net.stabilize(100)
+    assert caught.value.acknowledged_index == last > caught.value.last_index
+    assert net.nodes[victim.node.member].replica.stopped is caught.value
+    assert not victim.env.exists(f"/member/{LOST_ENTRIES_FILE}"), "it promises nothing any more"
+    assert leader.replica.raft.state is ServerState.LEADER
 
 
 def test_it_is_named_in_status_and_log_on_both_sides(caplog: pytest.LogCaptureFixture) -> None:
@@ -131,12 +150,13 @@ def test_a_new_process_knows_what_the_last_one_was_told() -> None:
 
 def test_what_it_lacks_was_trimmed_and_comes_as_a_snapshot() -> None:
     net = Disks()
-    _leader, victim, last = with_an_image(net)
+    leader, victim, last = with_an_image(net)
     for disk in net.disks.values():
         if disk is not victim:
             disk.take()
     member = victim.node.member
-    net.regress(member)
+    back_and_told(net, leader, victim)
+    net.mend(next(third for third in net.nodes if third not in (leader.member, member)))
     for _ in range(40):
         net.stabilize(100)
     status = net.nodes[member].replica.status()

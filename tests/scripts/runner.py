@@ -22,7 +22,7 @@ A transcript is blocks, a blank line between them: commands (a line each, or `;`
     unreachable 1->2    member 1 learns that its link to 2 broke (reachable 1->2: is up)
     position 1->2       the first message on a new link: where the log of member 1 ends
     tick 1 20           20 ms pass at member 1 (`tick all 20`)
-    run 100             100 ms pass everywhere, in heartbeats, with `stabilize` after each
+    run 100 [1 2]       100 ms pass everywhere (or there), in heartbeats, `stabilize` after each
     crash 2 [keep]      power loss; `keep` unsynced entries survive by luck
     restart 2           from what its disk holds
     misread 2           its next start cannot read the file with the configurations (F5)
@@ -40,7 +40,8 @@ A transcript is blocks, a blank line between them: commands (a line each, or `;`
     alone               no follower is regarded as one that can feed: leaders serve history
     recent 1 5          member 1 has its entries from 5 on in memory (C29)
     node 4 / link 4     a member with an empty directory starts / has links to everybody
-    add 1 4 passive [t:i]   ask member 1 that member 4 is added (base t:i: by default what 1 has)
+    add 1 4 passive [t:i] [at=m3]   ask member 1 that member 4 is added (base t:i: by default what
+                        1 has); it listens at this address (`cluster addresses`: 3 is at m3)
     promote 1 4 active / demote 1 3 passive / remove 1 3    the same, each with a base if need be
     news                from here on `run` writes who is available, and says so (C38)
     flap 3 40 60        3 hears nobody for 40 ms, then everybody for 60 ms
@@ -50,7 +51,8 @@ A transcript is blocks, a blank line between them: commands (a line each, or `;`
 
 What is observed: every change of role, every commit, truncation, read and finished transfer, every
 snapshot that is asked for or has arrived, every log that begins anew; every configuration (`1 2
-p3+ r4`: passive and to be promoted, reserve) that counts, that is committed, or that a member is
+p3+ r4=2`: passive and to be promoted, reserve in the
+place of 2) that counts, that is committed, or that a member is
 told to delete its log by, and every answer to a change; with `speak` also every message. A broken
 law ends the transcript with its name.
 """
@@ -94,6 +96,7 @@ from copycat.raft.effects import (
     RoleChanged,
     Send,
     ShipSnapshot,
+    StopForGood,
     TransferFinished,
     Truncate,
     Wipe,
@@ -197,6 +200,8 @@ class _Runner:
                 )
             case RecordLoss(lost_upto=lost_upto):
                 self.lines.append(f"{number} records that it held {_name(lost_upto)}")
+            case StopForGood(acknowledged=acknowledged):
+                self.lines.append(f"{number} stops for good: it lacks {_name(acknowledged)}")
             case Reset(entry=entry):
                 self.lines.append(f"{number} reset after={_name(entry)}")
             case ShipSnapshot(peer=peer, min_index=min_index):
@@ -239,6 +244,7 @@ class _Runner:
             ),
             entries_max=int(values.get("entries", "100")),
             fresh="fresh" in words,
+            has_addresses="addresses" in words,
         )
         self.cluster.watch = self.watch
         self.statuses = None
@@ -335,10 +341,11 @@ class _Runner:
             if self.cluster.nodes[member].is_up:
                 self.cluster.tick(member, int(elapsed_ms))
 
-    def do_run(self, elapsed_ms: str) -> None:
+    def do_run(self, elapsed_ms: str, *numbers: str) -> None:
         step_ms = self.cluster.options.heartbeat_interval_ms
         for _ in range(int(elapsed_ms) // step_ms):
-            self.do_tick("all", str(step_ms))
+            for member in numbers or ("all",):
+                self.do_tick(member, str(step_ms))
             self.do_stabilize()
             if self.statuses is not None:
                 for number in self.cluster.nodes:
@@ -455,8 +462,10 @@ class _Runner:
                 self.cluster.reachable(int(number), other)
                 self.cluster.reachable(other, int(number))
 
-    def do_add(self, number: str, member: str, to: str, base: str = "") -> None:
-        self._change(number, ChangeKind.ADD, member, to, base)
+    def do_add(self, number: str, member: str, to: str, *more: str) -> None:
+        places = [word.removeprefix("at=") for word in more if word.startswith("at=")]
+        base = "".join(word for word in more if not word.startswith("at="))
+        self._change(number, ChangeKind.ADD, member, to, base, *places)
 
     def do_promote(self, number: str, member: str, to: str, base: str = "") -> None:
         self._change(number, ChangeKind.PROMOTE, member, to, base)
@@ -467,9 +476,11 @@ class _Runner:
     def do_remove(self, number: str, member: str, base: str = "") -> None:
         self._change(number, ChangeKind.REMOVE, member, "inactive", base)
 
-    def _change(self, number: str, kind: ChangeKind, member: str, to: str, base: str) -> None:
+    def _change(
+        self, number: str, kind: ChangeKind, member: str, to: str, base: str, address: str = ""
+    ) -> None:
         name = EntryId(*map(int, base.split(":"))) if base else None
-        self.cluster.change(int(number), kind, int(member), MemberType(to), name)
+        self.cluster.change(int(number), kind, int(member), MemberType(to), name, address)
 
     def do_wipe(self, number: str) -> None:
         if not self.cluster.wipe(int(number)):
@@ -572,7 +583,8 @@ def _describe(message: object) -> str:
         case LogPosition():
             return f"LogPosition term={message.term} last={_name(message.last)}"
         case LogRegressed():
-            return f"LogRegressed term={message.term} held={_name(message.acknowledged)}"
+            final = " final" if message.is_final else ""
+            return f"LogRegressed term={message.term} held={_name(message.acknowledged)}{final}"
         case ConfigurationNotice():
             return f"ConfigurationNotice {_name(message.configuration.entry)}"
         case TimeoutNow():

@@ -90,6 +90,7 @@ class Cursor:
             bool(flags & 2),
             match_index,
             bool(flags & 4),
+            MemberId(self.integer(16)),
         )
 
     def read(self, kind: str) -> Any:

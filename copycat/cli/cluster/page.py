@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from copycat.cli.formatting import table
 from copycat.protocol.client import ClusterView, MemberView
-from copycat.protocol.member_record import member_name
+from copycat.protocol.member_record import ID_DIGITS, member_name
 from copycat.types import MemberId, MemberStatus, MemberType, ServerState
 
 __all__ = ["ChangedMember", "MemberLine", "change_lines", "name_in", "status_lines"]
@@ -90,7 +90,23 @@ def status_lines(view: ClusterView, lines: Sequence[MemberLine], *, as_json: boo
     if as_json:
         return [json.dumps(_document(view, ordered))]
     rows = [_row(view, line) for line in ordered]
-    return [*table(_HEAD, rows), _summary(view, ordered)]
+    return [*table(_HEAD, rows), _summary(view, ordered), *_replacement_lines(view)]
+
+
+def _replacement_lines(view: ClusterView) -> list[str]:
+    """Which members lost their disks and are replaced, and what is left to do about it."""
+    by_id = {each.member: each for each in view.members}
+    lines = []
+    for new in view.members:
+        old = by_id.get(new.replaces)
+        if old is None:
+            continue
+        todo = ""
+        if old.type is MemberType.ACTIVE:
+            number = f"{old.member:032x}"[:ID_DIGITS]
+            todo = f", which has a vote until it is removed: copycat cluster remove {number}"
+        lines.append(f"{name_in(view, new)} replaces {name_in(view, old)}{todo}")
+    return lines
 
 
 def name_in(view: ClusterView, member: MemberView) -> str:
@@ -245,6 +261,7 @@ def _member_document(view: ClusterView, line: MemberLine) -> dict[str, Any]:
         "type": str(member.type),
         "since": member.since,
         "promotable": member.is_promotable,
+        "replaces": f"{member.replaces:032x}" if member.replaces else None,
         "role": _role(view, line),
         "linked": _is_linked(view, line),
         "status": str(_status(member)),
