@@ -589,9 +589,10 @@ class CopycatServer(Generic[S]):
     async def _wait_for_restart(self) -> None:
         """Wait while the member deletes its log, and continues as what it is; or while it becomes
         a member again."""
-        for task in (self._restart_task, self._return_task):
-            if task is not None:
-                await asyncio.wait({task})
+        if self._restart_task is not None:
+            await asyncio.wait({self._restart_task})
+        if self._return_task is not None:  # the restart has begun it
+            await asyncio.wait({self._return_task})
 
     async def _restart(self, node: Node) -> None:
         async with self._opening:
