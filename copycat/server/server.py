@@ -583,8 +583,7 @@ class CopycatServer(Generic[S]):
     def _on_restart(self) -> None:
         """The member became a reserve, or is none any more: it starts again without its log."""
         if self._close_task is None and self._node is not None:
-            restarting = self._restart(self._node)
-            self._restart_task = asyncio.get_running_loop().create_task(restarting)
+            self._restart_task = asyncio.create_task(self._restart(self._node))
 
     async def _wait_for_restart(self) -> None:
         """Wait while the member deletes its log, and continues as what it is; or while it becomes
@@ -613,7 +612,7 @@ class CopycatServer(Generic[S]):
         if node is None or not isinstance(cause, DirectoryRefusedError):
             self._fail(cause)
             return
-        self._restart_task = asyncio.get_running_loop().create_task(self._come_back(node, cause))
+        self._restart_task = asyncio.create_task(self._come_back(node, cause))
 
     def _fail(self, cause: BaseException) -> None:
         """Log the reason, and close everything."""
@@ -652,7 +651,7 @@ class CopycatServer(Generic[S]):
     def _begin_return(self, node: Node) -> None:
         if self._return_task is not None:
             self._return_task.cancel()
-        self._return_task = asyncio.get_running_loop().create_task(self._return(node))
+        self._return_task = asyncio.create_task(self._return(node))
 
     async def _return(self, node: Node) -> None:
         try:
