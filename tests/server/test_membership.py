@@ -371,21 +371,38 @@ def test_elections_and_links_are_heard_by_members_without_a_vote(tmp_path: Path)
 
 
 def test_two_members_at_one_address_are_two_members(tmp_path: Path) -> None:
-    """The disk of the first one was lost; the second one has taken its place."""
+    """The disk of the first one was lost; the second one has taken its place. It asks to be
+    active, and is passive as long as the first one has its vote (C43)."""
 
     async def test(cluster: Growing) -> None:
         a = await cluster.bootstrap()
-        b = await cluster.join("b", type="passive")
+        await cluster.join("c")
+        b = await cluster.join("b")
         lost = b.cluster.member.id
         await b.shutdown()
         again = await cluster.new("b-again", str(b.address))
-        await again.join(str(a.address), type="passive")
+        await again.join(str(a.address))
+        assert again.status().configuration.type(again.cluster.member.id) is MemberType.PASSIVE
         names = [name for name in a.cluster.members if name.startswith(str(b.address))]
         ids = {lost, again.cluster.member.id}
         assert set(names) == {f"{b.address} (id {f'{one:032x}'[:8]})" for one in ids}
         (name,) = [one for one in names if f"{lost:032x}"[:8] in one]
         await a.cluster.members[name].remove()
         assert str(b.address) in a.cluster.members
+        await a.cluster.members[str(b.address)].promote()
+
+    growing(tmp_path, test)
+
+
+def test_c43_a_passive_member_that_lost_its_disk_leaves_no_record(tmp_path: Path) -> None:
+    async def test(cluster: Growing) -> None:
+        a = await cluster.bootstrap()
+        b = await cluster.join("b", type="passive")
+        await b.shutdown()
+        again = await cluster.new("b-again", str(b.address))
+        await again.join(str(a.address), type="passive")
+        assert set(a.cluster.members) == {str(a.address), str(b.address)}
+        assert a.cluster.members[str(b.address)].id == again.cluster.member.id
 
     growing(tmp_path, test)
 
