@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from copycat import CopycatClient, CopycatServer, DirectoryRefusedError
+from copycat import CopycatClient, CopycatServer
 from tests.faults.test_repair import check_equal, directory_of, trio_of
 from tests.server.cluster import Book, Trio, run
 
@@ -38,27 +38,6 @@ async def keeps_leader(trio: Trio) -> CopycatServer[Book]:
     await third.shutdown()
     await trio.until(lambda: str(third.address) in trio.leader.status().unreachable)
     return third
-
-
-@pytest.mark.slow
-def test_c42_restored(tmp_path: Path) -> None:
-    """The leader does without it: it stops for good."""
-
-    async def play() -> None:
-        async with AsyncExitStack() as stack:
-            trio = await trio_of(tmp_path, stack, 40)
-            victim, copy = trio.followers[0], tmp_path / "copy"
-            shutil.copytree(directory_of(victim), copy)
-            await add(trio, 40, 90)
-            await trio.all_applied()
-            address = await put_back(victim, copy)
-            with suppress(DirectoryRefusedError):  # the start may be over before it is known
-                await trio.start(address)
-            with pytest.raises(DirectoryRefusedError, match="an older copy of itself"):
-                await trio.servers[address].wait_stopped()
-            await add(trio, 90, 100)
-
-    run(play)
 
 
 def scenario(tmp_path: Path, *, is_leader: bool) -> Callable[[], Coroutine[Any, Any, None]]:

@@ -81,10 +81,10 @@ def test_c42_restored_while_its_leader_leads() -> None:
 
 def test_it_is_named_in_status_and_log_on_both_sides(caplog: pytest.LogCaptureFixture) -> None:
     net = Disks()
-    leader, victim, last = with_an_image(net)
+    leader, victim, _ = with_an_image(net)
     with caplog.at_level(logging.ERROR, "copycat.replica"):
         node = back_and_told(net, leader, victim)
-    status = node.replica.status()
+    status, last = node.replica.status(), leader.replica.status().last_index
     assert status.missing_entries.endswith(f"to {last}")
     assert status.regressed == (node.address,)
     assert node.address in leader.replica.status().regressed
@@ -133,9 +133,10 @@ def test_it_is_fed_with_the_third_member_down_and_all_is_as_it_was() -> None:
 
 def test_a_new_process_knows_what_the_last_one_was_told() -> None:
     net = Disks()
-    leader, victim, last = with_an_image(net)
+    leader, victim, _ = with_an_image(net)
     member = victim.node.member
     back_and_told(net, leader, victim)
+    last = leader.replica.status().last_index
     net.restart(member)
     status = net.nodes[member].replica.status()
     assert status.missing_entries.endswith(f"to {last}")
@@ -206,8 +207,9 @@ def positions(node: Node, peer: MemberId) -> list[LogPosition]:
 
 def test_clients_without_a_leader_hear_who_misses_what() -> None:
     net = Disks()
-    leader, victim, last = with_an_image(net)
+    leader, victim, _ = with_an_image(net)
     node = back_and_told(net, leader, victim)
+    last = leader.replica.status().last_index
     net.cut(leader.member)
     for _ in range(30):
         net.stabilize(100)
