@@ -113,13 +113,14 @@ class FeedClient:
         self._still_ms = 0
         """When the feeder is told next that this member is still here."""
         self.due_ms = NEVER_MS
+        """When `advance` next has something to do; never while nobody is named or asked."""
 
     # ---- whom to ask ---------------------------------------------------------------------------
 
     def advance(self, now_ms: int) -> None:
         """End of a turn: ask what may be asked, or leave a feeder that does not work."""
         raft = self._raft
-        if not raft.feeder and not self.feeder:
+        if not raft.feeder and self.due_ms == NEVER_MS:
             return  # nearly always
         is_fed = raft.state is ServerState.FOLLOWER and not raft.is_reserve
         if not raft.feeder or not is_fed:

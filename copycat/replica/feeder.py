@@ -148,13 +148,16 @@ class Feeder:
                     self._say_nothing_newer(each.peer, each.request)
                 else:
                     self._parked.append(each)
+                    self.due_ms = min(self.due_ms, each.until_ms)
         if now_ms >= self.due_ms:
             for peer in [each for each, hold in self._holds.items() if hold.until_ms <= now_ms]:
                 self._end_hold(peer)
+            # What waits for a save waits for no time: the end of the save is a turn.
+            parked = [] if self._raft.is_saving else self._parked
             self.due_ms = min(
                 [NEVER_MS]
                 + [hold.until_ms for hold in self._holds.values()]
-                + [each.until_ms for each in self._parked]
+                + [each.until_ms for each in parked]
             )
 
     # ---- entries -------------------------------------------------------------------------------
@@ -162,7 +165,8 @@ class Feeder:
     def _serve_entries(self, peer: MemberId, request: FeedRequest, hold: _Hold) -> None:
         raft, terms = self._raft, self._raft.terms
         self._let_go(hold)
-        if hold.stream != request.stream:
+        if hold.stream != request.stream or request.number == 1:
+            # An asker that was started again counts its streams from 1 again, too.
             hold.stream, hold.last = request.stream, request.last
         prev, commit_index = hold.last, raft.commit_index
         first = prev.next
@@ -269,8 +273,11 @@ class Feeder:
         offset: int,
         data: bytes | CorruptLogError | FileNotFoundError,
     ) -> None:
+        if self._raft.is_saving:
+            self._park(peer, request)  # and it is read again
+            return
         hold = self._holds.get(peer)
-        if hold is None or hold.snapshot is not snapshot or self._raft.is_saving:
+        if hold is None or hold.snapshot is not snapshot:
             self._answer(peer, request, FeedAnswerKind.BUSY)
             return
         if not isinstance(data, bytes):
@@ -323,7 +330,5 @@ class Feeder:
         kind: FeedAnswerKind,
         entry: EntryId = NO_ENTRY,
     ) -> None:
-        if self._raft.is_saving:
-            return  # the asker asks again
         message = FeedAnswer(self._raft.current_term, request.stream, request.number, kind, entry)
         self._host.send(peer, encode_feed_answer(message), None)

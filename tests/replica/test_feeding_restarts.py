@@ -1,0 +1,112 @@
+"""Feeding when one of the two sides starts again, or waits for its disk (C27)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from copycat.protocol.codec_feeding import (
+    decode_fed_entries,
+    decode_feed_answer,
+    encode_feed_request,
+)
+from copycat.protocol.feeding import FeedAnswerKind, FeedRequest, FeedRequestKind
+from copycat.protocol.framing import Frame, split_frame
+from copycat.protocol.wire import FrameType
+from copycat.replica.host import Lane
+from copycat.storage.snapshot_store import Snapshot
+from copycat.types import NO_ENTRY, MemberId
+from tests.replica.clusters import Cluster, Member
+from tests.replica.disks import Disk, Disks
+from tests.replica.test_feeding import cluster_with_passive, feeder_of, watch
+from tests.replica.test_snapshotting import left_behind, same
+from tests.replica.test_transfers import grow, wait
+
+
+def question(member: Member, stream: int, number: int, **rest: Any) -> FeedRequest:
+    own = member.replica.raft.own_record
+    kind = FeedRequestKind.ENTRIES
+    return FeedRequest(kind, stream, number, NO_ENTRY, own.configuration, own.since, False, **rest)
+
+
+def ask(feeder: Member, asker: Member, request: FeedRequest) -> None:
+    feeder.replica.receive_peer(asker.member, split_frame(encode_feed_request(request)))
+    feeder.turn()
+
+
+def test_who_left_a_feeder_and_is_fed_no_more_has_nothing_due() -> None:
+    """It left its feeder, and the next heartbeat names nobody: the stream of the leader serves it
+    from then on."""
+    cluster, _, passive = cluster_with_passive()
+    client = passive.replica.feeding._client
+    client.damaged(client.feeder, "as if")
+    passive.replica.raft.feeder = MemberId(0)
+    for _ in range(10):
+        passive.turn(passive.replica.raft.options.election_timeout_ms // 2)
+    now_ms = passive.replica._clock.now_ms
+    assert passive.replica.feeding.due_ms > now_ms, "no turn after the other for ever"
+    assert passive.replica._driver.left_feeder == 0, "it may be named again later"
+
+
+def test_an_asker_that_starts_again_counts_its_streams_from_one_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The feeder knows a stream of this number, of the process before: it goes by the question."""
+    cluster, _, passive = cluster_with_passive()
+    feeder = feeder_of(cluster, passive)
+    frames = watch([feeder], monkeypatch)
+    for _ in range(2):
+        ask(feeder, passive, question(passive, 77, 1))
+    fed = [decode_fed_entries(f)[0] for _, _, f in frames if f.type == FrameType.FED_ENTRIES]
+    assert [each.prev for each in fed if each.stream == 77] == [NO_ENTRY, NO_ENTRY]
+
+
+def test_a_question_that_waits_for_a_save_makes_no_turn_due(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster, _, passive = cluster_with_passive()
+    feeder = feeder_of(cluster, passive)
+    raft = feeder.replica.raft
+    raft.save_ticket += 1
+    assert raft.is_saving
+    ask(feeder, passive, question(passive, 77, 1))
+    feeder.turn(2 * raft.options.heartbeat_interval_ms)
+    assert feeder.replica.feeding.due_ms > feeder.replica._clock.now_ms
+    frames = watch([feeder], monkeypatch)
+    raft.save_ticket -= 1
+    feeder.turn()
+    assert FrameType.FED_ENTRIES in {frame.type for _, _, frame in frames}
+
+
+def fed_of(disk: Disk) -> int:
+    return disk.node.host.calls.count("send FED_SNAPSHOT")
+
+
+def test_a_chunk_that_was_read_during_a_save_is_sent_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net = Disks()
+    leader, away = left_behind(net)
+    (follower,) = [each for each in net.disks.values() if each not in (leader, away)]
+    follower.node.host.slow.add(Lane.ASIDE)
+    net.mend(away.node.member)
+    for _ in range(100):
+        net.stabilize(20, rounds=1)
+        hold = follower.replica.feeding._feeder._holds.get(away.node.member)
+        if hold is not None and hold.snapshot is not None:
+            break
+    raft = follower.replica.raft
+    raft.save_ticket += 1
+    follower.node.host.finish(Lane.ASIDE)
+    follower.node.turn()
+    assert fed_of(follower) == 0, "the term of the answer is not on the disk"
+    raft.save_ticket -= 1
+    follower.node.turn()
+    follower.node.host.finish(Lane.ASIDE)
+    follower.node.turn()
+    assert fed_of(follower) == 1
+    follower.node.host.slow.discard(Lane.ASIDE)
+    wait(net, 2000)
+    same(net)
+    assert away.replica.feeding.state[1] == 0, "no feeder was left"
