@@ -29,13 +29,13 @@ def follow_feeding(raft: State, leader_state: LeaderState) -> None:
     """With each heartbeat: who is fed from here on, and by whom."""
     named: list[MemberId] | None = None
     for peer, progress in leader_state.progress.items():
-        if progress.is_fed:
-            if not _is_out_of_reach(raft, leader_state, progress):
-                progress.end_feeding()
-        elif progress.state is ProgressState.SNAPSHOT:
+        if progress.state is ProgressState.SNAPSHOT:  # fed too, if it has just become passive
             snapshot_index = progress.next_index - 1
             if begin_snapshot(raft, leader_state, peer, progress, snapshot_index):
                 raft.effects.append(EndShipping(peer, done=False))
+        elif progress.is_fed:
+            if not _is_out_of_reach(raft, leader_state, progress):
+                progress.end_feeding()
         elif _is_out_of_reach(raft, leader_state, progress) and _may_be_fed(
             raft, leader_state, peer, progress
         ):

@@ -27,7 +27,13 @@ from copycat.protocol.feeding import (
 from copycat.raft.core import Raft
 from copycat.replica.host import Host, Inbox, Lane
 from copycat.replica.log_clock import LogClock
-from copycat.replica.snapshot_sender import CHUNK_NBYTES, SENDING_MAX, SnapshotSender, read_chunk
+from copycat.replica.snapshot_sender import (
+    CHUNK_NBYTES,
+    SENDING_MAX,
+    SnapshotSender,
+    check_file,
+    read_chunk,
+)
 from copycat.storage.fed_bytes import compressed
 from copycat.storage.interface import ReplicaLog
 from copycat.storage.recent_batches import BatchReader
@@ -49,7 +55,7 @@ NEVER_MS = 1 << 62
 class _Hold:
     """What one asker will need next."""
 
-    __slots__ = ("last", "sent_ms", "snapshot", "stream", "until_ms")
+    __slots__ = ("is_whole", "last", "snapshot", "stream", "until_ms")
 
     def __init__(self) -> None:
         self.stream = 0
@@ -58,6 +64,8 @@ class _Hold:
         self.until_ms = 0
         self.snapshot: Snapshot | None = None
         """The file of which bytes were sent last."""
+        self.is_whole = False
+        """Its end was sent: who then begins with it anew found it damaged."""
 
 
 class _Parked:
@@ -239,12 +247,19 @@ class Feeder:
             return
         snapshot, offset = self._choose(store, request, hold), request.offset
         if snapshot is None:
-            self._answer(peer, request, FeedAnswerKind.BUSY)
+            may_come = self._raft.commit_index >= self._needed_index(request)
+            kind = FeedAnswerKind.BUSY if may_come else FeedAnswerKind.NOT_YET
+            self._answer(peer, request, kind)
             return
         if hold.snapshot is not snapshot:
             self._let_go(hold)
             store.begin_read(snapshot.entry)
             hold.snapshot = snapshot
+        elif hold.is_whole and request.snapshot == NO_ENTRY:
+            hold.is_whole = False
+            check = partial(check_file, store, snapshot)
+            self._inbox.run(Lane.ASIDE, check, partial(self._checked, peer, request, snapshot))
+            return
         if snapshot.entry != request.snapshot or offset >= snapshot.nbytes:
             offset = 0
         size = min(CHUNK_NBYTES, snapshot.nbytes - offset)
@@ -254,16 +269,24 @@ class Feeder:
     def _choose(self, store: SnapshotStore, request: FeedRequest, hold: _Hold) -> Snapshot | None:
         """The file of which the asker has bytes, if it is here; else the newest, if it is new
         enough and not too many are sent at a time. One is taken if none is new enough."""
-        least = max(request.min_index, self._least_index(request))
         begun = hold.snapshot
-        if begun is not None and begun.entry == request.snapshot and begun.entry.index >= least:
-            return begun
+        if begun is not None and begun.entry == request.snapshot:
+            # Gaps that were made since do not count: a transfer that lasts longer than a
+            # compaction takes to come would never end.
+            floor = max(request.min_index, request.since, self._raft.cluster_deletion_floor)
+            if begun.entry.index >= max(floor, self._raft.terms.first_index - 1):
+                return begun
+        least = self._needed_index(request)
         newest = store.newest
         if newest is None or newest.entry.index < least:
-            self._sender.needs_newer = self._raft.commit_index >= least
+            self._sender.needs_newer |= self._raft.commit_index >= least
             return None
         sending = [each for each in self._holds.values() if each.snapshot is not None]
         return newest if begun is not None or len(sending) < SENDING_MAX else None
+
+    def _needed_index(self, request: FeedRequest) -> int:
+        """What a file that the asker begins with must cover."""
+        return max(request.min_index, self._least_index(request))
 
     def _was_read(
         self,
@@ -281,9 +304,7 @@ class Feeder:
             self._answer(peer, request, FeedAnswerKind.BUSY)
             return
         if not isinstance(data, bytes):
-            self._let_go(hold)
-            if self._store is not None and self._store.reject(snapshot):
-                log.warning("a snapshot of this member is damaged: %s (F17)", data)
+            self._reject(snapshot, data)
             self._answer(peer, request, FeedAnswerKind.BUSY)
             return
         message = FedSnapshot(
@@ -296,6 +317,27 @@ class Feeder:
             offset,
         )
         self._host.send(peer, encode_fed_snapshot(message, len(data)), data)
+        hold.is_whole |= offset + len(data) == snapshot.nbytes
+
+    def _checked(
+        self,
+        peer: MemberId,
+        request: FeedRequest,
+        snapshot: Snapshot,
+        error: CorruptLogError | FileNotFoundError | None,
+    ) -> None:
+        """The file was read back: the asker found it damaged, and it may have been so here."""
+        if error is not None:
+            self._reject(snapshot, error)
+        self.on_request(peer, request)
+
+    def _reject(self, snapshot: Snapshot, error: CorruptLogError | FileNotFoundError) -> None:
+        """F17: a damaged file does not count as a snapshot any more."""
+        for hold in self._holds.values():
+            if hold.snapshot is snapshot:
+                self._let_go(hold)
+        if self._store is not None and self._store.reject(snapshot):
+            log.warning("a snapshot of this member is damaged: %s (F17)", error)
 
     # ---- what is kept --------------------------------------------------------------------------
 
@@ -321,7 +363,7 @@ class Feeder:
     def _let_go(self, hold: _Hold) -> None:
         if hold.snapshot is not None and self._store is not None:
             self._store.end_read(hold.snapshot.entry)
-        hold.snapshot = None
+        hold.snapshot, hold.is_whole = None, False
 
     def _answer(
         self,

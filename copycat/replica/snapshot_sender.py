@@ -26,7 +26,14 @@ from copycat.replica.log_clock import LogClock
 from copycat.storage.snapshot_store import Snapshot, SnapshotStore
 from copycat.types import MemberId
 
-__all__ = ["CHUNK_NBYTES", "SENDING_MAX", "STALLED_MS", "SnapshotSender", "read_chunk"]
+__all__ = [
+    "CHUNK_NBYTES",
+    "SENDING_MAX",
+    "STALLED_MS",
+    "SnapshotSender",
+    "check_file",
+    "read_chunk",
+]
 
 log = logging.getLogger("copycat.replica")
 
@@ -263,7 +270,7 @@ class SnapshotSender:
         if store is None:
             return
         transfer.is_checked = True
-        work = partial(_check, store, snapshot)
+        work = partial(check_file, store, snapshot)
         self._inbox.run(Lane.ASIDE, work, partial(self._checked, store, peer, transfer))
 
     def _checked(
@@ -346,7 +353,8 @@ def read_chunk(
         return error
 
 
-def _check(store: SnapshotStore, snapshot: Snapshot) -> _Unreadable | None:
+def check_file(store: SnapshotStore, snapshot: Snapshot) -> _Unreadable | None:
+    """Why the file is not what was written, or None when it is (aside)."""
     try:
         store.check(snapshot)
     except (CorruptLogError, FileNotFoundError) as error:

@@ -6,8 +6,9 @@ import pytest
 
 from copycat.protocol.peer import AppendReply
 from copycat.raft.core import Raft
-from copycat.raft.effects import Append, Commit, Replicate, Truncate
+from copycat.raft.effects import Append, Commit, EndShipping, Replicate, Truncate
 from copycat.raft.events import EntriesFed, Proposed, Synced, Tick
+from copycat.raft.progress import ProgressState, Scope
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span
 from tests.raft.helpers import append, complete_io, core, leader, of, receive, ship
 
@@ -99,3 +100,20 @@ def reply(raft: Raft, peer: MemberId, request: int, match_index: int) -> None:
 def rejected(raft: Raft, request: int, commit_index: int) -> AppendReply:
     hint = EntryId(raft.current_term, commit_index)
     return AppendReply(raft.current_term, request, False, 0, hint, commit_index=commit_index)
+
+
+def test_c27_who_is_sent_a_snapshot_and_becomes_passive_is_fed_and_sent_nothing() -> None:
+    """Two senders of two files would each make it begin anew."""
+    raft, _ = leader()
+    assert raft.leader_state is not None
+    reply(raft, B, raft.leader_state.progress[B].last_request, 1)
+    complete_io(raft)
+    progress = raft.leader_state.progress[C]
+    raft.leader_state.replicator.send_snapshot(raft, C, 1)
+    raft.effects.clear()
+    progress.scope, progress.sends_all = Scope.COMMITTED, False
+    progress.begin_feeding(progress.next_index, 0)
+    effects = raft.step(Tick(raft.options.heartbeat_interval_ms))
+    assert of(effects, EndShipping) == [EndShipping(C, done=False)]
+    assert progress.is_fed
+    assert progress.state is ProgressState.PROBE

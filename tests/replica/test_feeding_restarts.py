@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from copycat.protocol.codec_feeding import (
     decode_fed_entries,
-    decode_feed_answer,
     encode_feed_request,
 )
 from copycat.protocol.feeding import FeedAnswerKind, FeedRequest, FeedRequestKind
-from copycat.protocol.framing import Frame, split_frame
+from copycat.protocol.framing import split_frame
 from copycat.protocol.wire import FrameType
 from copycat.replica.host import Lane
 from copycat.storage.snapshot_store import Snapshot
-from copycat.types import NO_ENTRY, MemberId
-from tests.replica.clusters import Cluster, Member
+from copycat.types import NO_ENTRY, EntryId, MemberId
+from tests.replica.clusters import Member
 from tests.replica.disks import Disk, Disks
 from tests.replica.test_feeding import cluster_with_passive, feeder_of, watch
 from tests.replica.test_snapshotting import left_behind, same
-from tests.replica.test_transfers import grow, wait
+from tests.replica.test_transfers import grow, newest, path_of, wait
 
 
 def question(member: Member, stream: int, number: int, **rest: Any) -> FeedRequest:
@@ -38,7 +38,7 @@ def ask(feeder: Member, asker: Member, request: FeedRequest) -> None:
 def test_who_left_a_feeder_and_is_fed_no_more_has_nothing_due() -> None:
     """It left its feeder, and the next heartbeat names nobody: the stream of the leader serves it
     from then on."""
-    cluster, _, passive = cluster_with_passive()
+    _, _, passive = cluster_with_passive()
     client = passive.replica.feeding._client
     client.damaged(client.feeder, "as if")
     passive.replica.raft.feeder = MemberId(0)
@@ -55,6 +55,7 @@ def test_an_asker_that_starts_again_counts_its_streams_from_one_again(
     """The feeder knows a stream of this number, of the process before: it goes by the question."""
     cluster, _, passive = cluster_with_passive()
     feeder = feeder_of(cluster, passive)
+    feeder.replica.feeding.link_ended(passive.member)
     frames = watch([feeder], monkeypatch)
     for _ in range(2):
         ask(feeder, passive, question(passive, 77, 1))
@@ -110,3 +111,70 @@ def test_a_chunk_that_was_read_during_a_save_is_sent_after_it(
     wait(net, 2000)
     same(net)
     assert away.replica.feeding.state[1] == 0, "no feeder was left"
+
+
+def test_c27_gaps_that_are_made_during_a_transfer_do_not_end_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The asker takes no gaps, and each compaction makes some that are valid from above the file
+    that it receives: with a newer file for each of them none would ever be whole."""
+    net = Disks()
+    leader, away = left_behind(net)
+    (follower,) = [each for each in net.disks.values() if each not in (leader, away)]
+    feeder, own = follower.replica.feeding._feeder, away.replica.raft.own_record
+
+    def ask_after(number: int, entry: EntryId) -> EntryId:
+        kind = FeedRequestKind.SNAPSHOT
+        request = FeedRequest(
+            kind, 5, number, NO_ENTRY, own.configuration, own.since, False, snapshot=entry
+        )
+        feeder.on_request(away.node.member, request)
+        snapshot = feeder._holds[away.node.member].snapshot
+        return NO_ENTRY if snapshot is None else snapshot.entry
+
+    first = ask_after(1, NO_ENTRY)
+    assert first != NO_ENTRY
+    grow(net, leader)
+    newer = follower.take()
+    assert isinstance(newer, Snapshot)
+    assert newer.entry.index > first.index
+    monkeypatch.setattr(feeder, "_log", SimpleNamespace(valid_from=newer.entry.index))
+    assert ask_after(2, first) == first, "the same file goes on"
+    assert ask_after(3, NO_ENTRY) == newer.entry, "who begins gets one above the gaps"
+
+
+def test_f17_the_only_feeder_finds_its_damaged_snapshot() -> None:
+    """Nobody else can feed the passive member: the same bytes once more would not help it."""
+    net = Disks()
+    leader, away = left_behind(net)
+    (follower,) = [each for each in net.disks.values() if each not in (leader, away)]
+    bad = {disk: newest(disk) for disk in (leader, follower)}
+    for disk, snapshot in bad.items():
+        disk.env.corrupt(path_of(snapshot), 100, 1)
+    net.mend(away.node.member)
+    wait(net, 20_000)
+    same(net)
+    assert away.replica.stopped is None
+
+
+def test_c27_who_lacks_what_a_snapshot_would_cover_is_not_busy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An asker waits long for a feeder that is busy, and this one may be cut off."""
+    net = Disks()
+    leader, away = left_behind(net)
+    (follower,) = [each for each in net.disks.values() if each not in (leader, away)]
+    feeder, own = follower.replica.feeding._feeder, away.replica.raft.own_record
+    kinds: list[FeedAnswerKind] = []
+
+    def answer(peer: MemberId, request: FeedRequest, kind: FeedAnswerKind) -> None:
+        kinds.append(kind)
+
+    monkeypatch.setattr(feeder, "_answer", answer)
+    kind = FeedRequestKind.SNAPSHOT
+    for number, min_index in ((1, 10_000), (2, follower.replica.raft.commit_index)):
+        request = FeedRequest(
+            kind, 5, number, NO_ENTRY, own.configuration, own.since, True, min_index=min_index
+        )
+        feeder.on_request(away.node.member, request)
+    assert kinds == [FeedAnswerKind.NOT_YET, FeedAnswerKind.BUSY]
