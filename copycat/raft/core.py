@@ -108,8 +108,6 @@ class Raft(State):
         match event:
             case Received():
                 _on_received(self, event)
-            case EntriesFed():
-                feeding.on_entries_fed(self, event)
             case Sent():
                 leader.on_sent(self, event.peer, event.span)
             case Synced():
@@ -120,6 +118,8 @@ class Raft(State):
                 leader.on_proposed(self, event.count)
             case ReadRequested():
                 leader.on_read_requested(self, event.token)
+            case EntriesFed():
+                feeding.on_entries_fed(self, event)
             case Saved():
                 _on_saved(self, event.ticket)
             case Reachable():

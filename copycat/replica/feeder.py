@@ -116,6 +116,9 @@ class Feeder:
         hold.until_ms = self._clock.now_ms + HOLD_MS
         self.due_ms = min(self.due_ms, hold.until_ms)
         if request.kind is FeedRequestKind.STILL_HERE:
+            if not hold.stream and self._may_be_fed(peer, request):
+                # This process was started meanwhile, or the asker left another feeder.
+                hold.stream, hold.last = request.stream, request.last
             return
         if self._raft.is_saving:
             self._park(peer, request)
@@ -273,8 +276,8 @@ class Feeder:
         if begun is not None and begun.entry == request.snapshot:
             # Gaps that were made since do not count: a transfer that lasts longer than a
             # compaction takes to come would never end.
-            floor = max(request.min_index, request.since, self._raft.cluster_deletion_floor)
-            if begun.entry.index >= max(floor, self._raft.terms.first_index - 1):
+            least = max(request.min_index, request.since, self._raft.cluster_deletion_floor)
+            if begun.entry.index >= max(least, self._raft.terms.first_index - 1):
                 return begun
         least = self._needed_index(request)
         newest = store.newest

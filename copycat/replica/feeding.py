@@ -16,7 +16,7 @@ from copycat.protocol.codec_feeding import (
 from copycat.protocol.framing import Frame
 from copycat.protocol.wire import FrameType
 from copycat.replica.feed_client import FeedClient
-from copycat.replica.feeder import Feeder
+from copycat.replica.feeder import NEVER_MS, Feeder
 from copycat.replica.host import Inbox
 from copycat.replica.known_configurations import entry_configuration
 from copycat.storage import Batch
@@ -42,11 +42,11 @@ class Feeding:
         self._inbox = inbox
         self._feeder = feeder
         self._client = client
-
-    @property
-    def due_ms(self) -> int:
+        self.due_ms = NEVER_MS
         """When `advance` next has something to do, beside what arrives."""
-        return min(self._feeder.due_ms, self._client.due_ms)
+        self.is_idle = True
+        """Nothing has arrived, and nothing is kept for anybody: `advance` has nothing to do as
+        long as no feeder is named."""
 
     @property
     def state(self) -> tuple[MemberId, int]:
@@ -57,6 +57,8 @@ class Feeding:
         """End of a turn: ask, and answer what waited for a commit."""
         self._client.advance(now_ms)
         self._feeder.advance(now_ms)
+        self.due_ms = min(self._feeder.due_ms, self._client.due_ms)
+        self.is_idle = self.due_ms == NEVER_MS
 
     def link_ended(self, peer: MemberId) -> None:
         """The link to `peer` broke."""
@@ -70,6 +72,7 @@ class Feeding:
         this member leaves that feeder (F17).
         """
         put = self._inbox.put
+        self.is_idle = False
         if frame.type == FrameType.FEED_REQUEST:
             put(self._feeder.on_request, peer, decode_feed_request(frame))
         elif frame.type == FrameType.FEED_ANSWER:

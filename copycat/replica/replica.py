@@ -343,7 +343,9 @@ class Replica:
             self.disk_space.begin(now_ms)  # first: a leader may append by itself in a tick
             # Most turns come within the millisecond of the one before: the core has nothing to do.
             if elapsed_ms > 0 or self.raft.timeout_ms == 0:
-                self._driver.step(Tick(elapsed_ms, self._reader.recent_index))
+                leads = self.raft.leader_state is not None
+                recent_index = self._reader.recent_index if leads else 0
+                self._driver.step(Tick(elapsed_ms, recent_index))
             if elapsed_ms >= PAUSE_MS:
                 self._maintenance.paused(elapsed_ms)
             if self._syncs.has_completed:
@@ -423,7 +425,8 @@ class Replica:
             if not self._syncs.has_completed:
                 break
             self._take_completed()
-        self.feeding.advance(self._clock.now_ms)
+        if self.raft.feeder or not self.feeding.is_idle:
+            self.feeding.advance(self._clock.now_ms)
         self._connections.deliver()
         self._driver.send_replies()
         eager = self.raft.state is ServerState.LEADER or self._queries.is_waiting

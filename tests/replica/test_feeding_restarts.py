@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from copycat.protocol.codec_feeding import (
@@ -178,3 +179,18 @@ def test_c27_who_lacks_what_a_snapshot_would_cover_is_not_busy(
         )
         feeder.on_request(away.node.member, request)
     assert kinds == [FeedAnswerKind.NOT_YET, FeedAnswerKind.BUSY]
+
+
+def test_c27_a_feeder_that_was_started_again_keeps_its_log_for_who_is_still_here() -> None:
+    cluster, _, passive = cluster_with_passive()
+    feeder = feeder_of(cluster, passive)
+    feeder.replica.feeding.link_ended(passive.member)
+    feeder.replica.feeding._feeder._end_hold(passive.member)
+    last = EntryId(1, 2)
+    request = msgspec.structs.replace(
+        question(passive, 77, 0), kind=FeedRequestKind.STILL_HERE, last=last
+    )
+    ask(feeder, passive, msgspec.structs.replace(request, since=request.since + 1))
+    assert feeder.replica.feeding._feeder.indexes_in_use() == []
+    ask(feeder, passive, request)
+    assert feeder.replica.feeding._feeder.indexes_in_use() == [last.index]
