@@ -15,6 +15,9 @@ if TYPE_CHECKING:
         Session,
         connect,
     )
+    from copycat.client.healing_policy import (
+        HealingPolicy,
+    )
     from copycat.client.options import (
         Backoff,
         ClientState,
@@ -168,6 +171,7 @@ __all__ = [
     "EntryTooLargeError",
     "ForkedProcessError",
     "FormatVersionError",
+    "HealingPolicy",
     "IllegalMemberStateError",
     "InternalError",
     "InvariantError",
@@ -230,6 +234,7 @@ __all__ = [
 
 _HOMES = {
     "copycat.client.client": "CopycatClient Session connect",
+    "copycat.client.healing_policy": "HealingPolicy",
     "copycat.client.options": "Backoff ClientState RecoveryStrategy ServerSelection",
     "copycat.config": "Address Storage",
     "copycat.errors": (

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 
 from copycat.errors import ConfigurationError
 
-__all__ = ["check_callback", "needs_more_than_a_call"]
+__all__ = ["call", "check_callback", "needs_more_than_a_call"]
 
 
 def needs_more_than_a_call(function: object) -> str:
@@ -39,3 +40,8 @@ def check_callback(what: str, callback: object, takes: str, *, awaited: bool) ->
         f"{what}({callback!r}): it is {kind}, and a call of it would run nothing",
         hint="give a plain function: `def` without `async` and without `yield`",
     )
+
+
+def call(callback: Callable[[], None]) -> None:
+    """Call `callback`: what another loop is given to do."""
+    callback()

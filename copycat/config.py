@@ -388,6 +388,10 @@ def _raft_laws(options: RaftOptions) -> list[tuple[str, str, bool]]:
     ]
 
 
+FAILURE_DOMAIN_NBYTES_MAX = 64
+WEIGHT_MAX = 1000
+
+
 class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a server was told, checked as a whole. Times in seconds."""
 
@@ -401,11 +405,18 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     insecure: bool
     rejoin: bool = True
     """Whether a server whose directory is refused comes back as a new member (C43)."""
+    failure_domain: str = ""
+    weight: int = 0
     version: str = ""
     """Of copycat, which the member names when it is asked."""
 
     def __post_init__(self) -> None:
-        problems = [*_name_problems(self), *_address_problems(self), *_timer_problems(self)]
+        problems = [
+            *_name_problems(self),
+            *_place_problems(self),
+            *_address_problems(self),
+            *_timer_problems(self),
+        ]
         for field, value in (("insecure", self.insecure), ("rejoin", self.rejoin)):
             if not isinstance(value, bool):
                 problems.append(f"{field} ({value!r}) must be True or False")
@@ -427,6 +438,20 @@ def _name_problems(options: ServerOptions) -> list[str]:
         for field, value in (("cluster_name", options.cluster_name), ("name", options.name))
         if not (isinstance(value, str) and 1 <= len(value) <= 128 and value.isprintable())
     ]
+
+
+def _place_problems(options: ServerOptions) -> list[str]:
+    problems = []
+    domain, weight = options.failure_domain, options.weight
+    is_text = isinstance(domain, str) and (not domain or domain.isprintable())
+    if not is_text or len(domain.encode()) > FAILURE_DOMAIN_NBYTES_MAX:
+        problems.append(
+            f"failure_domain ({domain!r}) must be printable characters, of at most"
+            f" {FAILURE_DOMAIN_NBYTES_MAX} bytes"
+        )
+    if not (type(weight) is int and abs(weight) <= WEIGHT_MAX):
+        problems.append(f"weight ({weight!r}) must be from {-WEIGHT_MAX} to {WEIGHT_MAX}")
+    return problems
 
 
 def _address_problems(options: ServerOptions) -> list[str]:

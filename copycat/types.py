@@ -250,6 +250,13 @@ class MemberType(enum.StrEnum):
         """Whether a member of this type has a log and a state."""
         return self is MemberType.ACTIVE or self is MemberType.PASSIVE
 
+    @property
+    def rank(self) -> int:
+        """Its place in the order of the types: a promotion leads to a greater one."""
+        return _TYPES_BY_RANK.index(self)
+
+
+_TYPES_BY_RANK = tuple(MemberType)
 
 MemberTypeLike: TypeAlias = MemberType | Literal["reserve", "passive", "active"]
 """A type, or its name."""
@@ -273,6 +280,8 @@ class ChangeKind(enum.IntEnum):
     MOVE = 5
     """It listens at another address. The leader writes this by itself, and nobody asks for it, so
     no message has it (C44)."""
+    POLICY = 6
+    """The policy of healing is another one; no member is changed (C39)."""
 
 
 class ChangeRefusal(enum.IntEnum):

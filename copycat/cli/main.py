@@ -178,6 +178,18 @@ def demo(**options: Any) -> None:
     type=click.Choice(LEVELS),
     help="Log messages of this level and above to stderr.",
 )
+@click.option(
+    "--failure-domain",
+    default="",
+    metavar="NAME",
+    help="What the member fails together with, as a room or a zone.",
+)
+@click.option(
+    "--weight",
+    default=0,
+    show_default=True,
+    help="The member of the greatest weight is preferred for a place that several could take.",
+)
 @click.option("--parent", type=int, default=None, hidden=True)
 def serve(**options: Any) -> None:
     """Run one member on ADDRESS (HOST:PORT) until SIGTERM, SIGINT or SIGHUP.

@@ -50,6 +50,8 @@ class ServeOptions(NamedTuple):
     joins: tuple[str, ...] = ()
     goal: str = "active"
     rejoin: bool = True
+    failure_domain: str = ""
+    weight: int = 0
 
 
 def run_serve(options: ServeOptions) -> int:
@@ -152,6 +154,8 @@ async def _serve(
         cluster_name=options.cluster_name,
         storage=options.storage,
         bind=options.bind,
+        failure_domain=options.failure_domain,
+        weight=options.weight,
         insecure=options.insecure,
         rejoin=options.rejoin,
     )

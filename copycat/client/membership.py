@@ -35,6 +35,7 @@ from copycat.protocol.client import (
     TransferRequest,
     ViewRequest,
 )
+from copycat.protocol.member_record import HealingPolicy
 from copycat.types import ChangeKind, EntryId, MemberId, MemberType
 
 __all__ = [
@@ -312,6 +313,14 @@ class Membership:
         self._wait_for(f"waiting for the cluster to remove {member.address}")
         goal = MemberType.INACTIVE
         return await self._without_leading(ChangeKind.REMOVE, member, goal, base)
+
+    async def set_policy(self, policy: HealingPolicy, base: EntryId) -> ClusterView:
+        """Have the leader heal by `policy` from now on."""
+        self._wait_for("waiting for the cluster to set the policy of healing")
+        request = ChangeRequest(
+            0, ChangeKind.POLICY, NOBODY, MemberType.INACTIVE, base, policy=policy
+        )
+        return await self._ask_until(request, _BUSY)
 
     async def transfer(self, to: MemberId = NOBODY) -> ClusterView:
         """Hand leadership over to `to`, or to the follower with the longest log.

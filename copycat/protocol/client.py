@@ -11,6 +11,7 @@ import enum
 
 import msgspec
 
+from copycat.protocol.member_record import NO_HEALING, HealingPolicy
 from copycat.types import (
     ChangeKind,
     ChangeRefusal,
@@ -166,6 +167,8 @@ class ChangeRequest(msgspec.Struct, frozen=True):
     """Where a member that is added listens; empty with the other kinds."""
     cluster: str = ""
     """Name of the cluster that is meant; empty for any."""
+    policy: HealingPolicy = NO_HEALING
+    """Of POLICY, which has no member and no type: what a leader may change by itself."""
 
 
 class TransferRequest(msgspec.Struct, frozen=True):
@@ -196,6 +199,15 @@ class MemberView(msgspec.Struct, frozen=True):
     """Whether leaders hear it, as entries say that the member which answers has applied (C38)."""
     replaces: MemberId = MemberId(0)
     """Who was the member at this address before, and lost its directory; 0: nobody."""
+    is_slow: bool = False
+    """A voter that answers heartbeats and has been behind for long, as the leader sees it."""
+    is_demoted: bool = False
+    """A user demoted it, so healing does not promote it (C39)."""
+    is_leaving: bool = False
+    """A voter whose place another member takes (C39)."""
+    failure_domain: str = ""
+    """What it fails together with; empty when it names none."""
+    weight: int = 0
 
 
 class Registered(msgspec.Struct, frozen=True):
@@ -302,6 +314,7 @@ class ClusterView(msgspec.Struct, frozen=True):
     """Of copycat, at the member that answers."""
     durability: str
     members: tuple[MemberView, ...]
+    policy: HealingPolicy = NO_HEALING
 
 
 class ChangeRefused(msgspec.Struct, frozen=True):

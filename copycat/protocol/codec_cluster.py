@@ -15,7 +15,9 @@ from copycat.protocol.client import (
     TransferRequest,
     ViewRequest,
 )
+from copycat.protocol.codec_configuration import decode_policy, encode_policy
 from copycat.protocol.framing import Frame, encode_frame
+from copycat.protocol.member_record import NO_HEALING
 from copycat.protocol.wire import (
     ADDRESSES_MAX,
     MEMBER_TYPE_CODES,
@@ -51,6 +53,7 @@ _REQUEST = Struct("<Q")
 _STATE = Struct("<QBQQQQQQQQQB")
 _REFUSED = Struct("<QBQQ")
 _MEMBER = Struct("<BBQQ")
+_WEIGHT = Struct("<h")
 _COUNT = Struct("<H")
 
 _STATES = {
@@ -88,10 +91,11 @@ def encode_cluster_request(message: ClusterRequest) -> bytes:
         case ViewRequest(request, cluster, is_local):
             body = _VIEW.pack(request, is_local) + pack_text(cluster)
             return encode_frame(FrameType.VIEW, body)
-        case ChangeRequest(request, kind, member, type, base, address, cluster):
+        case ChangeRequest(request, kind, member, type, base, address, cluster, policy):
             fixed = _CHANGE.pack(request, kind, MEMBER_TYPE_CODES[type], base.term, base.index)
             texts = pack_text(address) + pack_text(cluster)
-            return encode_frame(FrameType.CHANGE, fixed + _pack_wide(member) + texts)
+            rest = encode_policy(policy) if kind is ChangeKind.POLICY else b""
+            return encode_frame(FrameType.CHANGE, fixed + _pack_wide(member) + texts + rest)
         case TransferRequest(request, to, cluster):
             body = _REQUEST.pack(request) + _pack_wide(to) + pack_text(cluster)
             return encode_frame(FrameType.TRANSFER, body)
@@ -113,9 +117,10 @@ def decode_cluster_request(frame: Frame) -> ClusterRequest:
             kind = _of(_KINDS, number, "CHANGE: kind")
             type = _of(MEMBER_TYPES_BY_CODE, type_number, "CHANGE: type")
             member, base = MemberId(reader.wide()), EntryId(term, index)
-            message = ChangeRequest(
-                request, kind, member, type, base, reader.text(), reader.text()
-            )
+            address, cluster = reader.text(), reader.text()
+            is_policy = kind is ChangeKind.POLICY
+            policy = decode_policy(reader, "CHANGE") if is_policy else NO_HEALING
+            message = ChangeRequest(request, kind, member, type, base, address, cluster, policy)
         case FrameType.TRANSFER:
             reader = Reader(frame.body, "TRANSFER")
             (request,) = reader.unpack(_REQUEST)
@@ -149,9 +154,8 @@ def encode_cluster_answer(message: ClusterView | ChangeRefused) -> bytes:
         ids = (message.member, message.leader, message.incarnation)
         texts = (message.cluster, message.version, message.durability)
         parts = [fixed, *map(_pack_wide, ids), *map(pack_text, texts)]
-        return encode_frame(
-            FrameType.CLUSTER_VIEW, b"".join([*parts, _pack_members(message.members)])
-        )
+        parts += [_pack_members(message.members), encode_policy(message.policy)]
+        return encode_frame(FrameType.CLUSTER_VIEW, b"".join(parts))
     fixed = _REFUSED.pack(message.request, message.refusal, *message.entry)
     words = pack_text(message.leader) + pack_text(message.reason, REASON_MAX, cut=True)
     rest = pack_texts(message.missing) + _pack_members(message.members)
@@ -161,9 +165,17 @@ def encode_cluster_answer(message: ClusterView | ChangeRefused) -> bytes:
 def _pack_members(members: tuple[MemberView, ...]) -> bytes:
     parts = [_COUNT.pack(len(members))]
     for one in members:
-        flags = one.is_promotable + 2 * one.is_reachable + 4 * one.is_available
+        flags = (
+            one.is_promotable
+            + 2 * one.is_reachable
+            + 4 * one.is_available
+            + 8 * one.is_slow
+            + 16 * one.is_demoted
+            + 32 * one.is_leaving
+        )
         fixed = _MEMBER.pack(MEMBER_TYPE_CODES[one.type], flags, one.since, one.match_index)
-        parts += [_pack_wide(one.member), fixed, pack_text(one.address)]
+        texts = pack_text(one.address) + pack_text(one.failure_domain)
+        parts += [_pack_wide(one.member), fixed, texts, _WEIGHT.pack(one.weight)]
         parts.append(_pack_wide(one.replaces))
     return b"".join(parts)
 
@@ -214,6 +226,7 @@ def _view(reader: Reader) -> ClusterView:
         version=version,
         durability=durability,
         members=_members(reader, "CLUSTER_VIEW"),
+        policy=decode_policy(reader, "CLUSTER_VIEW"),
     )
 
 
@@ -227,16 +240,24 @@ def _members(reader: Reader, what: str) -> tuple[MemberView, ...]:
 def _member(reader: Reader, what: str) -> MemberView:
     member = MemberId(reader.wide())
     type_number, flags, since, match_index = reader.unpack(_MEMBER)
-    if flags > 7:
+    if flags > 63:
         raise ProtocolError(f"{what}: the flags of a member are {flags}")
+    type = _of(MEMBER_TYPES_BY_CODE, type_number, f"{what}: type")
+    address, failure_domain = reader.text(), reader.text()
+    (weight,) = reader.unpack(_WEIGHT)
     return MemberView(
         member=member,
-        type=_of(MEMBER_TYPES_BY_CODE, type_number, f"{what}: type"),
-        address=reader.text(),
+        type=type,
+        address=address,
         since=since,
         is_promotable=bool(flags & 1),
         is_reachable=bool(flags & 2),
         is_available=bool(flags & 4),
+        is_slow=bool(flags & 8),
+        is_demoted=bool(flags & 16),
+        is_leaving=bool(flags & 32),
+        failure_domain=failure_domain,
+        weight=weight,
         match_index=match_index,
         replaces=MemberId(reader.wide()),
     )

@@ -7,8 +7,9 @@ from struct import Struct
 import msgspec
 
 from copycat.errors import ConfigurationError, ProtocolError
+from copycat.protocol.codec_configuration import pack_place, read_place
 from copycat.protocol.framing import HANDSHAKE_LIMIT, Frame, encode_frame
-from copycat.protocol.member_record import DirectoryStart
+from copycat.protocol.member_record import DirectoryStart, Place
 from copycat.protocol.peer import Hello, HelloRefused
 from copycat.protocol.wire import (
     PROTOCOL_VERSIONS,
@@ -28,8 +29,11 @@ _SKIP = Struct("<QQI")
 _COUNT = Struct("<H")
 _START = Struct("<QQ")
 _FLAG = Struct("<B")
-_IS_FRESH, _IS_LOST, _HAS_SKIPS, _HAS_CLUSTER_INCARNATION, _HAS_STARTS = 1, 2, 4, 8, 16
+_IS_FRESH, _IS_LOST, _HAS_SKIPS, _HAS_CLUSTER_INCARNATION, _HAS_STARTS, _HAS_PLACE = (
+    1, 2, 4, 8, 16, 32,
+)  # fmt: skip
 """Flags of a HELLO."""
+_FLAGS = _IS_FRESH | _IS_LOST | _HAS_SKIPS | _HAS_CLUSTER_INCARNATION | _HAS_STARTS | _HAS_PLACE
 _MAGIC = b"copycat\x01"
 
 
@@ -43,7 +47,8 @@ def encode_hello(hello: Hello) -> bytes:
                 | _IS_LOST * hello.lost
                 | _HAS_SKIPS * bool(hello.skips)
                 | _HAS_CLUSTER_INCARNATION * bool(hello.cluster_incarnation)
-                | _HAS_STARTS * bool(hello.starts),
+                | _HAS_STARTS * bool(hello.starts)
+                | _HAS_PLACE * (hello.place != Place()),
                 *hello.protocol,
             ),
             hello.member.to_bytes(16, "little"),
@@ -54,6 +59,7 @@ def encode_hello(hello: Hello) -> bytes:
             _pack_skips(hello.skips) if hello.skips else b"",
             hello.cluster_incarnation.to_bytes(16, "little") if hello.cluster_incarnation else b"",
             _pack_starts(hello.starts) if hello.starts else b"",
+            pack_place(hello.place) if hello.place != Place() else b"",
         )
     )
     if len(body) > HANDSHAKE_LIMIT:
@@ -86,7 +92,7 @@ def decode_hello(frame: Frame) -> Hello:
     hello = Hello(cluster_name, (), member, incarnation, address, is_fresh, (low, high), is_lost)
     if low > PROTOCOL_VERSIONS[1] or high < PROTOCOL_VERSIONS[0]:
         return hello
-    if flags & ~(_IS_FRESH | _IS_LOST | _HAS_SKIPS | _HAS_CLUSTER_INCARNATION | _HAS_STARTS):
+    if flags & ~_FLAGS:
         raise ProtocolError(f"HELLO: flags {flags:#x} are not known")
     if is_fresh and is_lost:
         raise ProtocolError("HELLO: a log that never held anything cannot have lost it")
@@ -94,6 +100,7 @@ def decode_hello(frame: Frame) -> Hello:
     skips = _read_skips(reader) if flags & _HAS_SKIPS else ()
     cluster_incarnation = reader.wide() if flags & _HAS_CLUSTER_INCARNATION else 0
     starts = _read_starts(reader) if flags & _HAS_STARTS else ()
+    place = read_place(reader, "HELLO") if flags & _HAS_PLACE else Place()
     reader.end()
     return msgspec.structs.replace(
         hello,
@@ -101,6 +108,7 @@ def decode_hello(frame: Frame) -> Hello:
         skips=skips,
         cluster_incarnation=cluster_incarnation,
         starts=starts,
+        place=place,
     )
 
 

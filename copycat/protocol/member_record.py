@@ -13,10 +13,13 @@ from copycat.types import EntryId, MemberId, MemberType
 __all__ = [
     "ID_DIGITS",
     "NOBODY",
+    "NO_HEALING",
     "NO_START",
     "ConfigurationRecord",
     "DirectoryStart",
+    "HealingPolicy",
     "MemberRecord",
+    "Place",
     "member_name",
 ]
 
@@ -37,6 +40,13 @@ NO_START: Final = DirectoryStart(0, 0)
 NOBODY: Final = MemberId(0)
 
 
+class Place(NamedTuple):
+    """What a member says of itself with its Hello, for those who choose among members."""
+
+    failure_domain: str = ""
+    weight: int = 0
+
+
 class MemberRecord(NamedTuple):
     """One member: who it is, what it may do, and where it listens."""
 
@@ -55,11 +65,52 @@ class MemberRecord(NamedTuple):
     """The newest start of the member that a leader has heard of (C42)."""
     replaces: MemberId = NOBODY
     """Who was the member at this address before, and has lost its directory (C43); 0: nobody."""
+    failure_domain: str = ""
+    """What the member fails together with, as a room or a zone; empty when it names none."""
+    weight: int = 0
+    """Orders candidates: the member of the greatest weight is preferred."""
+    is_demoted: bool = False
+    """A user demoted it: healing does not promote it before a user does (C39)."""
+    is_leaving: bool = False
+    """A voter whose place another member takes: healing demotes it when that one votes (C39)."""
 
     @property
     def is_stateful(self) -> bool:
         """Whether the member has a log and a state: it is ACTIVE or PASSIVE."""
         return self.type.is_stateful
+
+    @property
+    def place(self) -> Place:
+        """Failure domain and weight."""
+        return Place(self.failure_domain, self.weight)
+
+    @property
+    def has_right_marks(self) -> bool:
+        """Whether a member of this type can have the marks that it has."""
+        is_voter = self.type is MemberType.ACTIVE
+        if self.is_promotable and self.type is not MemberType.PASSIVE:
+            return False
+        return not (self.is_demoted if is_voter else self.is_leaving)
+
+
+class HealingPolicy(NamedTuple):
+    """What a leader may change by itself when members are away (C39). Durations in ms."""
+
+    target_active: int = 0
+    """So many voters there are to be that are heard; 0: voters are left alone."""
+    target_passive: int = 0
+    """So many passive members there are to be that are heard; 0: a reserve is left alone."""
+    heal_after_ms: int = 30_000
+    """A member is replaced when the leader has not heard it for so long."""
+    heal_interval_ms: int = 10_000
+    """Between two steps."""
+    suspend_after_ms: int = 3_600_000
+    """A passive member that was not heard for so long becomes a reserve; 0: never."""
+    is_on: bool = False
+    """Nothing is changed while it is off; the rest is kept."""
+
+
+NO_HEALING: Final = HealingPolicy()
 
 
 class ConfigurationRecord(NamedTuple):
@@ -70,6 +121,7 @@ class ConfigurationRecord(NamedTuple):
     cluster_incarnation: int
     """128 bits that say which cluster this is (C41); 0 with the founders' configuration."""
     members: tuple[MemberRecord, ...]
+    policy: HealingPolicy = NO_HEALING
 
 
 def member_name(member: MemberId, address: str, addresses: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import msgspec
 
-from copycat.protocol.member_record import ConfigurationRecord, DirectoryStart
+from copycat.protocol.member_record import ConfigurationRecord, DirectoryStart, Place
 from copycat.types import NO_ENTRY, EntryId, MemberId, MemberType, SkippedEntry, Span
 
 __all__ = [
@@ -55,6 +55,8 @@ class Hello(msgspec.Struct, frozen=True):
     """128 bits that the first leader of the cluster drew; 0 while the sender knows none."""
     starts: tuple[DirectoryStart, ...] = ()
     """The newest starts of the sender's directory, oldest first, the present one last (C42)."""
+    place: Place = Place()
+    """Failure domain and weight of the sender (C39)."""
 
 
 class HelloRefused(msgspec.Struct, frozen=True):

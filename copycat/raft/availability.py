@@ -17,6 +17,9 @@ __all__ = ["SILENT_ROUNDS", "HeardMembers", "StatusRow", "next_row", "status_to_
 
 SILENT_ROUNDS = 3
 """So many rounds of heartbeats in a row that a member answers nothing to make it UNAVAILABLE."""
+SLOW_ROUNDS = 40
+"""So many rounds in a row that a voter was behind make it slow: ten seconds with the default
+heartbeat interval of 250 ms."""
 HOLD_MS_MAX = 60_000
 QUIET_MS = 600_000
 """A member without an entry for so long may have the next ones as if it never had any."""
@@ -29,30 +32,47 @@ class HeardMembers:
     the silence was its own.
     """
 
-    __slots__ = ("_round_at_ms", "_silent", "rounds")
+    __slots__ = ("_behind", "_silent", "round_at_ms", "rounds")
 
     def __init__(self) -> None:
         self.rounds = 0
         """How many rounds of heartbeats this leader has begun."""
-        self._round_at_ms = 0
+        self.round_at_ms = 0
         """When the last of them began."""
         self._silent: dict[MemberId, int] = {}
+        self._behind: dict[MemberId, int] = {}
+        """For how many rounds in a row a member had less than what was committed long before."""
 
-    def on_round(self, now_ms: int, progress: Mapping[MemberId, Progress]) -> None:
-        """A round begins: who answered nothing since the one before has missed that."""
+    def on_round(
+        self, now_ms: int, progress: Mapping[MemberId, Progress], head_index: int
+    ) -> None:
+        """A round begins: who answered nothing since the one before has missed that. head_index:
+        who lacks committed entries up to this is behind."""
         if self.rounds:
             self._silent = {
                 peer: 0
-                if each.last_contact_ms >= self._round_at_ms
+                if each.last_contact_ms >= self.round_at_ms
                 else self._silent.get(peer, 0) + 1
                 for peer, each in progress.items()
             }
+            self._behind = {
+                peer: self._behind.get(peer, 0) + 1 if each.counted_index < head_index else 0
+                for peer, each in progress.items()
+            }
         self.rounds += 1
-        self._round_at_ms = now_ms
+        self.round_at_ms = now_ms
 
     def silent_rounds(self, peer: MemberId) -> int:
         """How many rounds in a row `peer` has answered nothing; 0 for who is heard."""
         return self._silent.get(peer, 0)
+
+    def is_heard(self, peer: MemberId) -> bool:
+        """Whether `peer` has answered one of the last rounds."""
+        return self.rounds > 0 and self._silent.get(peer, 0) < SILENT_ROUNDS
+
+    def is_slow(self, peer: MemberId) -> bool:
+        """Whether `peer` answers, and has been behind for long: a slow disk, or a slow link."""
+        return self.is_heard(peer) and self._behind.get(peer, 0) >= SLOW_ROUNDS
 
     def status(self, peer: MemberId) -> MemberStatus | None:
         """What this leader may say of `peer`; None: nothing so far. A new leader says nothing

@@ -10,7 +10,7 @@ the end of its own vote (C34).
 
 from __future__ import annotations
 
-from copycat.protocol.member_record import NO_START
+from copycat.protocol.member_record import NO_START, HealingPolicy
 from copycat.raft import leader_transfer, membership
 from copycat.raft.changes import (
     ConfigurationChange,
@@ -38,6 +38,9 @@ from copycat.types import (
 
 __all__ = [
     "follow_promotions",
+    "is_caught_up",
+    "may_append",
+    "missing_voters",
     "on_change_requested",
     "on_committed",
     "on_progress",
@@ -75,7 +78,7 @@ def on_change_requested(raft: State, token: int, change: ConfigurationChange) ->
 
 def _is_seen(raft: State, base: EntryId) -> bool:
     """C36: whether `base` names the newest committed configuration, or one since which leaders
-    have written only what nobody asks for, the starts and addresses of the members.
+    have written only what nobody asks for: starts, addresses, domains and weights of the members.
 
     Each one since then is compared: where the members became the same again, the request may have
     been made already, and been taken back by another one.
@@ -86,12 +89,15 @@ def _is_seen(raft: State, base: EntryId) -> bool:
     since = [row for row in raft.configurations.rows if row.entry >= base]
     if base == BOOTSTRAP or not since or since[0].entry != base:
         return False
-    members = _as_asked_for(now)
-    return all(_as_asked_for(row) == members for row in since)
+    asked_for = _as_asked_for(now)
+    return all(_as_asked_for(row) == asked_for for row in since)
 
 
-def _as_asked_for(configuration: Configuration) -> list[MemberRecord]:
-    return [each._replace(start=NO_START, address="") for each in configuration.members]
+def _as_asked_for(configuration: Configuration) -> tuple[HealingPolicy, list[MemberRecord]]:
+    return configuration.policy, [
+        each._replace(start=NO_START, address="", failure_domain="", weight=0)
+        for each in configuration.members
+    ]
 
 
 def _join_change_in_flight(
@@ -125,7 +131,7 @@ def _change(
     configuration = next_configuration(change, now, _next_entry(raft), {raft.member, *raft.links})
     if isinstance(configuration, ChangeRefusal):
         _refuse(raft, token, configuration)
-    elif now.record(change.member) is None and _was_member(raft, change.member):
+    elif change.member not in now.ids and _was_member(raft, change.member):
         _refuse(raft, token, ChangeRefusal.MEMBER_ID_REUSED)
     elif change.member == raft.member and not configuration.has_vote(raft.member):
         _hand_over_first(raft, leader_state, token)
@@ -145,7 +151,8 @@ def _missing_for(
     """The voters that are missing for the entry that is appended now, or for the vote that it is
     to lead to: without them the flag would be of no use."""
     missing = missing_voters(raft, leader_state, next_one)
-    if missing or change.type is not MemberType.ACTIVE:
+    record = next_one.record(change.member)
+    if missing or record is None or not record.is_promotable:
         return missing
     return missing_voters(
         raft, leader_state, with_vote(change.member, next_one, _next_entry(raft))
@@ -160,8 +167,8 @@ def _was_member(raft: State, member: MemberId) -> bool:
 
 def _is_linked(raft: State, leader_state: LeaderState, change: ConfigurationChange) -> bool:
     """C37: who is to join or to be promoted, or says that it has moved, has an open link; a
-    demotion or removal needs none."""
-    if change.kind in {ChangeKind.DEMOTE, ChangeKind.REMOVE}:
+    demotion, a removal or a policy needs none."""
+    if change.kind in {ChangeKind.DEMOTE, ChangeKind.REMOVE, ChangeKind.POLICY}:
         return True
     if change.kind is ChangeKind.MOVE and change.member == raft.member:
         return True
@@ -254,6 +261,18 @@ def _is_in_reach(raft: State, leader_state: LeaderState, progress: Progress) -> 
         and progress.last_contact_ms >= since_ms
         and progress.counted_index >= leader_state.reach_index
     )
+
+
+def is_caught_up(
+    raft: State, leader_state: LeaderState, peer: MemberId, progress: Progress
+) -> bool:
+    """Whether this member, of whatever type, has a link and, if it has a log, what was committed
+    a moment ago: it would soon keep up as a voter."""
+    is_lost = progress.state is ProgressState.LOST or progress.is_replaying
+    if is_lost or peer not in raft.links:
+        return False
+    head_index = min(leader_state.reach_index, raft.commit_index)
+    return not progress.is_stateful or progress.reported_index >= head_index
 
 
 def _to_demote_first(raft: State, missing: tuple[MemberId, ...]) -> MemberId:
@@ -350,7 +369,7 @@ def on_progress(raft: State, leader_state: LeaderState) -> None:
         if raft.storage_full:  # it is this member that hinders it
             promotion.gained_at_ms = raft.now_ms
         keeps_up = _keeps_up(raft, leader_state, promotion, progress)
-        if not _may_append(raft, leader_state):
+        if not may_append(raft, leader_state):
             continue
         limit_ms = PROMOTION_TIMEOUTS * raft.options.election_timeout_ms
         if keeps_up and _give_vote(raft, leader_state, member, promotion):
@@ -387,7 +406,7 @@ def _keeps_up(
     )
 
 
-def _may_append(raft: State, leader_state: LeaderState) -> bool:
+def may_append(raft: State, leader_state: LeaderState) -> bool:
     """Whether nothing is in flight, and this leader may begin something.
 
     Nobody asked for the entry that follows, so nobody looked whether the disk has room (F12).

@@ -15,7 +15,12 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from copycat.errors import require
-from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
+from copycat.protocol.member_record import (
+    NO_HEALING,
+    ConfigurationRecord,
+    HealingPolicy,
+    MemberRecord,
+)
 from copycat.types import NO_ENTRY, EntryId, MemberId, MemberType
 
 __all__ = ["BOOTSTRAP", "Configuration", "MemberRecord", "name_of"]
@@ -30,16 +35,21 @@ class Configuration(NamedTuple):
 
     entry: the name of the entry that holds it: index alone is no name, for two leaders may write
     different entries at one index. members: in the order in which they are sent messages.
-    voters: the ids of those that are ACTIVE; only these count for a majority.
+    voters: the ids of those that are ACTIVE; only these count for a majority. policy: what a
+    leader may change by itself.
     """
 
     entry: EntryId
     members: tuple[MemberRecord, ...]
     voters: tuple[MemberId, ...]
+    policy: HealingPolicy = NO_HEALING
 
     @classmethod
     def from_members(
-        cls, members: Iterable[MemberRecord], entry: EntryId = BOOTSTRAP
+        cls,
+        members: Iterable[MemberRecord],
+        entry: EntryId = BOOTSTRAP,
+        policy: HealingPolicy = NO_HEALING,
     ) -> Configuration:
         """The configuration of these members, in this order."""
         listed = tuple(members)
@@ -52,12 +62,12 @@ class Configuration(NamedTuple):
             require(
                 each.type is not MemberType.INACTIVE
                 and 0 <= each.since <= entry.index
-                and (each.type is MemberType.PASSIVE or not each.is_promotable),
+                and each.has_right_marks,
                 "a record that no configuration can hold",
                 record=each,
                 entry=entry,
             )
-        return cls(entry, listed, voters)
+        return cls(entry, listed, voters, policy)
 
     @classmethod
     def bootstrap(cls, addresses: Mapping[MemberId, str]) -> Configuration:
@@ -80,12 +90,12 @@ class Configuration(NamedTuple):
         members = [record if each.member == record.member else each for each in self.members]
         if record not in members:
             members.append(record)
-        return Configuration.from_members(members, entry)
+        return Configuration.from_members(members, entry, self.policy)
 
     def without(self, member: MemberId, entry: EntryId) -> Configuration:
         """The configuration of `entry`: this one without `member`."""
         members = [each for each in self.members if each.member != member]
-        return Configuration.from_members(members, entry)
+        return Configuration.from_members(members, entry, self.policy)
 
     def record(self, member: MemberId) -> MemberRecord | None:
         """What it says of `member`; None when that is no member."""

@@ -132,6 +132,7 @@ def on_append_reply(raft: State, sender: MemberId, message: AppendReply) -> None
         return
     progress.last_contact_ms = raft.now_ms
     progress.is_replaying = message.is_replaying
+    progress.reported_index = message.commit_index
     if message.configuration != raft.committed_configuration.entry:
         name = message.configuration
         leader_members.on_older_answer(raft, leader_state, sender, progress, name)
@@ -330,7 +331,8 @@ def on_tick(raft: State, leader_state: LeaderState, elapsed_ms: int) -> None:
     if now_ms >= leader_state.heartbeat_at_ms:
         leader_state.heartbeat_at_ms = now_ms + raft.options.heartbeat_interval_ms
         leader_state.commit_heartbeat_at_ms = NEVER_MS
-        leader_state.heard.on_round(now_ms, leader_state.progress)
+        head_index = min(leader_state.reach_index, raft.commit_index)
+        leader_state.heard.on_round(now_ms, leader_state.progress, head_index)
         leader_feeding.follow_feeding(raft, leader_state)
         for peer in leader_state.progress:
             leader_state.replicator.send_heartbeat(raft, peer)

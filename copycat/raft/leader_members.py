@@ -193,7 +193,7 @@ def _send_notice(raft: State, peer: MemberId, progress: Progress) -> None:
 
 def _send_configuration(raft: State, peer: MemberId) -> None:
     committed = raft.committed_configuration
-    record = ConfigurationRecord(committed.entry, 0, committed.members)
+    record = ConfigurationRecord(committed.entry, 0, committed.members, committed.policy)
     raft.send(peer, ConfigurationNotice(raft.current_term, raft.member, record))
 
 

@@ -139,7 +139,7 @@ def _take_up_log(raft: State) -> None:
 
 def is_well_formed(message: ConfigurationNotice) -> bool:
     """Whether a leader could have sent it."""
-    entry, _, members = message.configuration
+    entry, _, members, _ = message.configuration
     ids = {each.member for each in members}
     return (
         1 <= entry.term <= message.term
@@ -150,7 +150,7 @@ def is_well_formed(message: ConfigurationNotice) -> bool:
         and all(
             each.type is not MemberType.INACTIVE
             and 0 <= each.since <= entry.index
-            and (each.type is MemberType.PASSIVE or not each.is_promotable)
+            and each.has_right_marks
             for each in members
         )
     )
@@ -181,7 +181,7 @@ def on_notice(raft: State, message: ConfigurationNotice) -> None:
     that entry had the committed one in its log.
     """
     record = message.configuration
-    configuration = Configuration.from_members(record.members, record.entry)
+    configuration = Configuration.from_members(record.members, record.entry, record.policy)
     if configuration.entry <= raft.known_configuration.entry:
         return  # late
     raft.configurations.announce(configuration)

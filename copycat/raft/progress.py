@@ -71,6 +71,7 @@ class Progress:
         "notice_at_ms",
         "orders",
         "pending_request",
+        "reported_index",
         "rewind_request",
         "scope",
         "sends_all",
@@ -96,6 +97,7 @@ class Progress:
         deletion floor waits for it (C31)."""
         self.is_replaying = False
         """What the peer's last answer said of its machine."""
+        self.reported_index = 0  # its commit index, as its last answer said
         self.notice_at_ms = 0
         """When the committed configuration may be sent to the peer again."""
         self.is_fed = False

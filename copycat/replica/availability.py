@@ -63,6 +63,14 @@ class Availability:
         self._show()
         self._tell(member, status)
 
+    @property
+    def unavailable(self) -> frozenset[MemberId]:
+        """Whom leaders do not hear; a reserve, which has no log, goes by its own links."""
+        members = self._members
+        if self._raft.is_reserve:
+            return frozenset(members.peers.keys() - members.links)
+        return members.unavailable
+
     def link_changed(self, member: MemberId, *, is_up: bool) -> None:
         """This member is connected to `member` again, or not any more. A reserve, which has no
         entries, goes by that."""

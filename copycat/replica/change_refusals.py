@@ -75,10 +75,13 @@ _VERBS = {
     ChangeKind.DEMOTE: "demoted",
     ChangeKind.REMOVE: "removed",
     ChangeKind.MOVE: "moved",
+    ChangeKind.POLICY: "healed by another policy",
 }
 
 
 def _goal(change: ConfigurationChange, name: str) -> str:
+    if change.kind is ChangeKind.POLICY:
+        return "the policy of healing is set"
     if change.kind is ChangeKind.REMOVE:
         return f"{name} is removed"
     return f"{name} becomes {change.type}"

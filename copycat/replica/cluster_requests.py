@@ -22,6 +22,7 @@ from copycat.protocol.client import (
     TransferRequest,
     ViewRequest,
 )
+from copycat.protocol.member_record import MemberRecord
 from copycat.raft.changes import ConfigurationChange
 from copycat.raft.configuration import Configuration
 from copycat.raft.core import Raft
@@ -38,7 +39,7 @@ from copycat.replica.membership import Membership
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.status import Outage, Status
 from copycat.storage.interface import ReplicaLog
-from copycat.types import ChangeKind, ChangeRefusal, MemberId, ServerState
+from copycat.types import ChangeKind, ChangeRefusal, MemberId, MemberType, ServerState
 
 __all__ = ["ClusterRequests"]
 
@@ -46,7 +47,7 @@ DIAL_ELECTIONS = 5
 """So many election timeouts a member that is to be added may take to answer the leader's dial."""
 NEWCOMERS_MAX = 8
 """So many members that are to be added are dialled at a time."""
-MEMBER_NBYTES_MAX = 336
+MEMBER_NBYTES_MAX = 424
 """No record of a member has more bytes."""
 
 _JUST_ELECTED = RefusalReason(
@@ -134,7 +135,12 @@ class ClusterRequests:
 
     def _change(self, route: Route, message: ChangeRequest) -> None:
         change = ConfigurationChange(
-            message.kind, message.member, message.type, message.base, message.address
+            message.kind,
+            message.member,
+            message.type,
+            message.base,
+            message.address,
+            policy=message.policy,
         )
         asked = _Asked(route, message.request, change)
         is_new = message.kind is ChangeKind.ADD and message.member not in self._members
@@ -153,17 +159,34 @@ class ClusterRequests:
             return
         change = asked.change
         if change.kind is ChangeKind.ADD:  # who is added has a link, and said it there (C42)
-            change = change._replace(start=self._members.newest_start(change.member))
+            place = self._members.place(change.member)
+            change = change._replace(
+                start=self._members.newest_start(change.member),
+                failure_domain=place.failure_domain,
+                weight=place.weight,
+            )
         token = next(self._tokens)
         self._asked[token] = asked
         self._driver.step(ChangeRequested(token, change))
 
     def move(self, member: MemberId, address: str) -> None:
         """Write into the configuration that `member`, which has a link there, or is this leader,
-        listens at `address` (C44), and its newest start (C42). It is asked for again if it cannot
-        be done now."""
-        committed, start = self._raft.committed_configuration, self._members.newest_start(member)
-        change = ConfigurationChange.move(member, address, start, committed.entry)
+        listens at `address` (C44), its newest start (C42), its failure domain and its weight. It
+        is asked for again if it cannot be done now."""
+        place = self._members.place(member)
+        record = MemberRecord(
+            member,
+            MemberType.INACTIVE,
+            address,
+            start=self._members.newest_start(member),
+            failure_domain=place.failure_domain,
+            weight=place.weight,
+        )
+        committed = self._raft.committed_configuration
+        self.ask_itself(ConfigurationChange.move(record, committed.entry))
+
+    def ask_itself(self, change: ConfigurationChange) -> None:
+        """This leader asks for a change by itself; nobody waits for the answer."""
         self._ask(_Asked(None, 0, change))
 
     def _has_room(self) -> bool:
@@ -281,6 +304,7 @@ class ClusterRequests:
             version=self._version,
             durability=str(status.durability),
             members=self._members_of(configuration),
+            policy=configuration.policy,
         )
 
     def _members_of(self, configuration: Configuration) -> tuple[MemberView, ...]:
@@ -297,9 +321,19 @@ class ClusterRequests:
                 self._match_index(each.member),
                 each.member not in unavailable,
                 each.replaces,
+                self._is_slow(each),
+                each.is_demoted,
+                each.is_leaving,
+                each.failure_domain,
+                each.weight,
             )
             for each in configuration.members
         )
+
+    def _is_slow(self, record: MemberRecord) -> bool:
+        leader_state = self._raft.leader_state
+        is_voter = record.type is MemberType.ACTIVE
+        return leader_state is not None and is_voter and leader_state.heard.is_slow(record.member)
 
     def _match_index(self, member: MemberId) -> int:
         if self._raft.state is not ServerState.LEADER:

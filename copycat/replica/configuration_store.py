@@ -63,12 +63,16 @@ class ConfigurationStore:
     def record(self, configuration: Configuration | ConfigurationRecord) -> ConfigurationRecord:
         """A configuration that this member has, with its cluster."""
         incarnation = 0 if configuration.entry == BOOTSTRAP else self._incarnation
-        return ConfigurationRecord(configuration.entry, incarnation, configuration.members)
+        return ConfigurationRecord(
+            configuration.entry, incarnation, configuration.members, configuration.policy
+        )
 
     def new_record(self, configuration: Configuration) -> ConfigurationRecord:
         """The same of one that this leader appends now: the first one names the cluster (C41)."""
         incarnation = self._incarnation or first_incarnation(self._directory_incarnation)
-        return ConfigurationRecord(configuration.entry, incarnation, configuration.members)
+        return ConfigurationRecord(
+            configuration.entry, incarnation, configuration.members, configuration.policy
+        )
 
     def encoded(self, configuration: Configuration) -> bytes:
         """What a snapshot holds, in which `configuration` is in force; empty for the founders'."""

@@ -50,7 +50,7 @@ class KnownConfigurations(NamedTuple):
 
 def configuration_of(record: ConfigurationRecord) -> Configuration:
     """What the core knows of these bytes."""
-    return Configuration.from_members(record.members, record.entry)
+    return Configuration.from_members(record.members, record.entry, record.policy)
 
 
 def entry_configuration(batch: Batch) -> ConfigurationRecord | None:

@@ -28,7 +28,7 @@ from copycat.machine.envelope import decode_incarnation
 from copycat.protocol.cluster_incarnation import is_recovered
 from copycat.protocol.codec_hello import decode_hello, encode_hello_refused
 from copycat.protocol.framing import Frame
-from copycat.protocol.member_record import NO_START, DirectoryStart
+from copycat.protocol.member_record import NO_START, DirectoryStart, Place
 from copycat.protocol.peer import Hello, HelloRefused
 from copycat.protocol.wire import PROTOCOL_VERSIONS
 from copycat.raft.configuration import Configuration, MemberRecord
@@ -112,6 +112,9 @@ class MemberTable(Mapping[MemberId, str]):
         self.answers: dict[MemberId, Hello] = {}
         """The Hello of whoever answered last where each member or guest is dialled, if it names
         its starts (C42). A Hello that only came proves nothing: a copy says it from anywhere."""
+        self.greeted_places: dict[MemberId, Place] = {}
+        """Failure domain and weight of each member or guest, as it said last itself, and of this
+        member."""
         self.starts: tuple[DirectoryStart, ...] = ()
         """The starts of this member, oldest first; empty when they are not recorded."""
         self.greeted_addresses: dict[MemberId, str] = {}
@@ -154,6 +157,7 @@ class MemberTable(Mapping[MemberId, str]):
                 del self.moved[member]
         for member in before.keys() - after.keys():
             self.greeted_addresses.pop(member, None)
+            self.greeted_places.pop(member, None)
         for member, answer in list(self.answers.items()):
             record = after.get(member)
             if record is not None and _lacks_start(answer.starts, record.start):
@@ -219,6 +223,7 @@ class MemberTable(Mapping[MemberId, str]):
         """A member said with its Hello which directory it has."""
         if self.is_dialled(hello.member):
             self.greeted_incarnations[hello.member] = hello.incarnation
+            self.greeted_places[hello.member] = hello.place
 
     def answered(self, hello: Hello) -> None:
         """A member said this Hello where it is dialled."""
@@ -235,6 +240,11 @@ class MemberTable(Mapping[MemberId, str]):
         elif member in self.answers:
             known.append(self.answers[member].starts[-1])
         return max(known, key=_number_of)  # one that is written down before another of its number
+
+    def place(self, member: MemberId) -> Place:
+        """Failure domain and weight of `member`, as it said last itself."""
+        record = self._records.get(member)
+        return self.greeted_places.get(member, Place() if record is None else record.place)
 
     def address(self, member: MemberId) -> str:
         """Where `member` listens; empty for who is no member, as for nobody."""
@@ -356,6 +366,7 @@ class Handshake:
             self._skips,
             cluster_incarnation,
             self._members.starts,
+            self._members.place(self._members.member),
         )
 
     def judge(self, hello: Hello) -> MemberId:

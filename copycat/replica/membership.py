@@ -151,6 +151,7 @@ class Membership:
         self._link_ended(peer)
         if not self._members.is_dialled(peer):
             self._members.greeted_incarnations.pop(peer, None)
+            self._members.greeted_places.pop(peer, None)
             self._members.answers.pop(peer, None)
             self._outage.forget(peer)
 

@@ -93,13 +93,15 @@ class MovedMembers:
             self._write_starts()
 
     def _write_starts(self) -> None:
-        """C42: each start is written down once, when its member has a link. A cluster that has
-        only its founders has no configuration that could hold it."""
+        """C42: each start is written down once, when its member has a link, and so is another
+        failure domain or weight. A cluster that has only its founders has no configuration that
+        could hold them."""
         members = self._members
         for record in members.configuration.members:
             member = record.member
             is_linked = member == members.member or member in members.links
-            if is_linked and record.start.number < members.newest_start(member).number:
+            is_older = record.start.number < members.newest_start(member).number
+            if is_linked and (is_older or record.place != members.place(member)):
                 self._write(member, record.address)
                 return
 

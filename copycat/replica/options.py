@@ -15,7 +15,7 @@ from copycat.member.configuration_file import (
 )
 from copycat.member.markers import LostEntries
 from copycat.member.time_note import TimeFile
-from copycat.protocol.member_record import DirectoryStart
+from copycat.protocol.member_record import DirectoryStart, Place
 from copycat.storage.compaction import CompactionOptions
 from copycat.storage.interface import HardStateStore, ReplicaLog
 from copycat.storage.snapshot_store import SnapshotStore
@@ -56,6 +56,8 @@ class ReplicaOptions(msgspec.Struct, frozen=True, kw_only=True):
     0022)."""
     version: str = ""
     """Of copycat, which a view of this member names."""
+    place: Place = Place()
+    """Failure domain and weight of this member (C39)."""
 
     @property
     def own_id(self) -> MemberId:

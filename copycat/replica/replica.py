@@ -57,6 +57,7 @@ from copycat.replica.driver import (
 )
 from copycat.replica.feed_client import FeedClient
 from copycat.replica.feeding import Feeding
+from copycat.replica.healing import Healing
 from copycat.replica.host import Host, Inbox, Lane
 from copycat.replica.inbound import PeerInbound
 from copycat.replica.known_configurations import known_configurations
@@ -169,6 +170,8 @@ class Replica:
         )
         cluster_requests = self._cluster_requests = self._build_cluster_requests(driver)
         self._moved_members = MovedMembers(options, raft, host, clock, members, cluster_requests)
+        self.healing = Healing(raft, members, cluster_requests.ask_itself)
+        listeners.append(self.healing)
         requests = self._requests = RequestRouter(
             options,
             members,
@@ -381,6 +384,7 @@ class Replica:
         self._cluster_requests.advance(now_ms)
         self._membership.advance(now_ms)
         self._moved_members.advance(now_ms)
+        self.healing.advance(now_ms)
         self._states.show()  # the leader's heartbeats alone may have changed it (C28)
         self._propose()
 
@@ -546,12 +550,6 @@ class Replica:
         self._state = effect.state
         self._states.show()
 
-    def _unavailable(self) -> frozenset[MemberId]:
-        """Whom leaders do not hear; a reserve, which has no log, goes by its own links."""
-        if self.raft.is_reserve:
-            return frozenset(self.outage.unlinked_members())
-        return self.members.unavailable
-
     def status(self) -> Status:
         """This member now."""
         raft, log, is_full = self.raft, self._log, self.disk_space.is_full
@@ -578,7 +576,7 @@ class Replica:
             member=self.member,
             leader_member=raft.leader,
             unreachable_members=frozenset(self.outage.unlinked_members()),
-            unavailable=self._unavailable(),
+            unavailable=self._availability.unavailable,
             configuration=self.members.committed,
             applied_time_ms=self._executor.time_ms,
         )

@@ -219,7 +219,7 @@ def clock_of(
 
 def handshake_of(members: MemberTable, options: ReplicaOptions, stores: MemberStores) -> Handshake:
     """Builds the judge of peers, from the options and from what the log says of incarnations."""
-    members.starts = stores.starts
+    members.starts, members.greeted_places[members.member] = stores.starts, options.place
     return Handshake(
         members,
         cluster_name=options.cluster_name,

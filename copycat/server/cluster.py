@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import assert_never
 
 from copycat.callbacks import check_callback
+from copycat.client.healing_policy import HealingPolicy
 from copycat.client.membership import Membership, check_has_vote, find_member, unknown_member
 from copycat.config import choice
 from copycat.errors import NoLeaderError, NotLeaderError, OperationTimeout, UnknownMemberError
@@ -112,7 +113,18 @@ class Cluster:
         }
         return MappingProxyType(dict(sorted(by_name.items())))
 
+    @property
+    def policy(self) -> HealingPolicy:
+        """What the leader may change by itself when members are away, as this server knows it."""
+        return HealingPolicy.of(self._status().configuration.policy)
+
     # --- changes ------------------------------------------------------------------------------
+
+    async def set_policy(self, policy: HealingPolicy) -> None:
+        """Have every leader heal by `policy` from now on: one entry of the log. Any member may
+        ask. The errors are those of `Member.promote`."""
+        view = await self._membership.view_of_leader()
+        await self._membership.set_policy(policy.record, view.entry)
 
     async def _change(
         self, verb: Verb, record: MemberRecord, entry: EntryId, type: MemberTypeLike | None

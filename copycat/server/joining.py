@@ -46,10 +46,14 @@ class Newcomer(NamedTuple):
                 one.since,
                 one.is_promotable,
                 replaces=one.replaces,
+                failure_domain=one.failure_domain,
+                weight=one.weight,
+                is_demoted=one.is_demoted,
+                is_leaving=one.is_leaving,
             )
             for one in view.members
         )
-        record = ConfigurationRecord(view.entry, view.incarnation, records)
+        record = ConfigurationRecord(view.entry, view.incarnation, records, view.policy)
         return cls(MemberId(secrets.randbits(128)), StoredConfigurations((record,)))
 
 

@@ -81,6 +81,16 @@ class Member:
         return self._record.is_promotable
 
     @property
+    def failure_domain(self) -> str:
+        """What the member fails together with; empty when it names none."""
+        return self._record.failure_domain
+
+    @property
+    def weight(self) -> int:
+        """Orders candidates for a place; starts no change."""
+        return self._record.weight
+
+    @property
     def status(self) -> MemberStatus:
         """UNAVAILABLE while the leader does not hear the member: an entry of the log says so, and
         another one that it is AVAILABLE again, a while later if that changes often. A reserve

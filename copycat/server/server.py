@@ -19,7 +19,7 @@ from typing import (
     cast,
 )
 
-from copycat.callbacks import check_callback
+from copycat.callbacks import call, check_callback
 from copycat.client.cluster_connection import ClusterConnection
 from copycat.config import Address, AddressLike, Duration, Storage, choice
 from copycat.errors import (
@@ -90,10 +90,6 @@ def _in_member_loop(method: F) -> F:
     return cast("F", run)
 
 
-def _call(callback: Callable[[], None]) -> None:
-    callback()
-
-
 class CopycatServer(Generic[S]):
     """A member of a cluster: `async with` opens its port, `bootstrap` starts it.
 
@@ -105,6 +101,8 @@ class CopycatServer(Generic[S]):
     session_timeout is the timeout of a session whose client names none.
     rejoin: whether a server whose disk was lost, or holds a copy or an older copy, comes
     back by itself as a new, passive member. False: it stops with DirectoryRefusedError.
+    failure_domain: what the member fails together with, as a room or a zone. weight: where several
+    members could take a place, that of the greatest weight does.
     insecure: must be True for an address outside of this machine, since TLS is not built yet.
     loop: "thread" runs the member in an event loop and a thread of its own, so that code which
     blocks the application's loop does not stop its heartbeats. Methods are called from the
@@ -125,6 +123,8 @@ class CopycatServer(Generic[S]):
         election_timeout: Duration = 0.75,
         heartbeat_interval: Duration = 0.25,
         session_timeout: Duration = 5.0,
+        failure_domain: str = "",
+        weight: int = 0,
         insecure: bool = False,
         rejoin: bool = True,
         loop: Literal["application", "thread"] = "application",
@@ -134,7 +134,7 @@ class CopycatServer(Generic[S]):
         checked.machine(state_machine)
         checked.loop(loop)
         self._storage = checked.storage(storage)
-        self._options = checked.options(
+        options = self._options = checked.options(
             address=where,
             bind=where if bind is None else checked.address("bind", bind),
             cluster_name=cluster_name,
@@ -142,6 +142,8 @@ class CopycatServer(Generic[S]):
             election_timeout=checked.seconds("election_timeout", election_timeout, 0.75),
             heartbeat_interval=checked.seconds("heartbeat_interval", heartbeat_interval, 0.25),
             session_timeout=checked.seconds("session_timeout", session_timeout, 5.0),
+            failure_domain=failure_domain,
+            weight=weight,
             insecure=insecure,
             rejoin=rejoin,
             version=_version(),
@@ -152,12 +154,9 @@ class CopycatServer(Generic[S]):
         self._opening = asyncio.Lock()
         self._loop_thread: LoopThread | None = None
         if loop == "thread":
-            limit_s = self._options.election_timeout
-            self._loop_thread = LoopThread(self._options.name, limit_s, self._is_idle)
+            self._loop_thread = LoopThread(options.name, options.election_timeout, self._is_idle)
         self._listeners: Listeners[ServerState] = Listeners(log, ListenerTasks(log).start)
-        self._cluster = Cluster(
-            self._options.cluster_name, self.status, self._hand_over, self._request
-        )
+        self._cluster = Cluster(options.cluster_name, self.status, self._hand_over, self._request)
         self._node: Node | None = None
         self._last_status: Status | None = None
         self._machine: StateMachine | None = None
@@ -578,7 +577,7 @@ class CopycatServer(Generic[S]):
         if self._loop_thread is None:
             callback()
         else:
-            self._loop_thread.call_back(_call, callback)
+            self._loop_thread.call_back(call, callback)
 
     def _on_restart(self) -> None:
         """The member became a reserve, or is none any more: it starts again without its log."""

@@ -20,5 +20,7 @@ class ServerSettings(TypedDict, total=False):
     election_timeout: Duration
     heartbeat_interval: Duration
     session_timeout: Duration
+    failure_domain: str
+    weight: int
     insecure: bool
     loop: Literal["application", "thread"]

@@ -38,6 +38,7 @@ from copycat.member.identity import Identity, read_identity
 from copycat.member.new_cluster_file import refuse_unfinished
 from copycat.member.refusals import refuse_file
 from copycat.paths import real_path
+from copycat.protocol.member_record import Place
 from copycat.raft.configuration import Configuration
 from copycat.replica.known_configurations import configuration_of
 from copycat.replica.options import MemberStores
@@ -425,4 +426,5 @@ def replica_options(options: ServerOptions, storage: Storage, start: Start) -> R
         snapshot_threshold=storage.snapshot_threshold,
         compaction=CompactionOptions.of(storage),
         version=options.version,
+        place=Place(options.failure_domain, options.weight),
     )

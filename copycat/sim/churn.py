@@ -18,10 +18,11 @@ from copycat.protocol.client import (
     ServerMessage,
     TransferRequest,
 )
-from copycat.protocol.member_record import ConfigurationRecord
+from copycat.protocol.member_record import ConfigurationRecord, HealingPolicy
 from copycat.raft.configuration import Configuration
 from copycat.seeded_random import SimRandom
 from copycat.sim.host import SimHost
+from copycat.sim.options import SeedOptions
 from copycat.sim.world import MS, Trace, World
 from copycat.types import (
     NO_ENTRY,
@@ -55,20 +56,21 @@ STEPS = {
 
 
 class Churn:
-    """Asks for changes among `hosts`, the last `joiners` of which are no founders."""
+    """Asks for changes among `hosts`, the last of which, `options.joiners`, are no founders."""
 
     def __init__(
         self,
         hosts: Sequence[SimHost],
         ids: Sequence[MemberId],
-        joiners: int,
+        options: SeedOptions,
         world: World,
         random: SimRandom,
         trace: Trace,
     ) -> None:
         self._hosts = hosts
         self._ids = ids
-        self._waiting = list(range(len(hosts) - joiners, len(hosts)))
+        self._options = options
+        self._waiting = list(range(len(hosts) - options.joiners, len(hosts)))
         """Numbers of those that have not asked to be added."""
         self._joining: set[int] = set()
         """Those that ask."""
@@ -86,7 +88,9 @@ class Churn:
         asked = self._asked()
         if asked is None:
             return
-        if self._waiting and self._random.chance(400_000):
+        if self._options.heals and self._random.chance(200_000):
+            self._set_policy(asked)
+        elif self._waiting and self._random.chance(400_000):
             self._start_newcomer(asked)
         else:
             self._change(asked)
@@ -112,6 +116,22 @@ class Churn:
         self._trace.mark(f"asked to {kind.name.lower()}")
         done = partial(self._answered, asked, asked.process, request)
         asked.alive.request(request, done)
+
+    def _set_policy(self, asked: SimHost) -> None:
+        """Leaders heal, mostly: soon enough for the faults of a seed, which are short."""
+        random, timeout_ms = self._random, self._options.raft.election_timeout_ms
+        policy = HealingPolicy(
+            random.between(0, 5),
+            random.between(0, 3),
+            timeout_ms * random.between(3, 12),
+            timeout_ms * random.between(1, 6),
+            timeout_ms * random.pick((0, 10, 20)),
+            is_on=random.chance(900_000),
+        )
+        base = asked.alive.members.committed.entry
+        goal = MemberType.INACTIVE
+        request = ChangeRequest(0, ChangeKind.POLICY, MemberId(0), goal, base, policy=policy)
+        asked.alive.request(request, partial(self._answered, asked, asked.process, request))
 
     def _answered(
         self, asked: SimHost, process: int, request: ChangeRequest, answer: ServerMessage
@@ -168,4 +188,6 @@ class Churn:
 
 def record_of(configuration: Configuration, incarnation: int) -> ConfigurationRecord:
     """What a directory stores of a configuration."""
-    return ConfigurationRecord(configuration.entry, incarnation, configuration.members)
+    return ConfigurationRecord(
+        configuration.entry, incarnation, configuration.members, configuration.policy
+    )

@@ -15,13 +15,16 @@ from copycat.errors import (
 from copycat.machine.apply_result import ApplyResult, AvailabilityChanged
 from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.feeding import FeedingMessage
+from copycat.protocol.member_record import Place
 from copycat.protocol.peer import ConfigurationNotice, PeerMessage
 from copycat.raft.configuration import Configuration
 from copycat.replica.known_configurations import configuration_of, entry_configuration
+from copycat.replica.replica import Replica
 from copycat.seeded_random import SimRandom
 from copycat.sim.checkers.availability import StatusChecker
 from copycat.sim.checkers.compaction import CompactionLaws
 from copycat.sim.checkers.disk_model import DiskModel
+from copycat.sim.checkers.healing import HealingChecker
 from copycat.sim.checkers.linearizability import Operation
 from copycat.sim.checkers.log_history import LogHistory, violated
 from copycat.sim.checkers.log_time import ClockChecker
@@ -91,6 +94,9 @@ class Cluster:
             self._elected,
             Configuration.bootstrap(by_id),
         )
+        self.healing = HealingChecker()
+        self._healing_steps: dict[int, tuple[Replica, int]] = {}
+        """By member: how many steps its process had taken."""
         self.statuses = StatusChecker(options.raft.election_timeout_ms)
         self.hosts: list[SimHost] = []
         self._build_hosts(random)
@@ -141,6 +147,7 @@ class Cluster:
                     inflight_bytes_max=options.limits.inflight_bytes_max,
                     snapshot_threshold=options.limits.snapshot_threshold,
                     compaction=self._cleaning(),
+                    place=Place(f"zone-{number % 3}") if options.heals else Place(),
                 ),
                 observer=self,
             )
@@ -184,7 +191,7 @@ class Cluster:
             churn=Churn(
                 self.hosts[:n_drawn],
                 self.ids,
-                options.joiners,
+                options,
                 self.world,
                 SimRandom(seed ^ 0xC4A9),
                 self.trace,
@@ -233,8 +240,18 @@ class Cluster:
         self.raft.started(host.number)
         self.raft.after_step(host)
 
+    def _look_at_healing(self, number: int, replica: Replica) -> None:
+        step, known = replica.healing.last_step, (replica, replica.healing.steps)
+        if step is None or self._healing_steps.get(number) == known:
+            return
+        self._healing_steps[number] = known
+        self.trace.mark(f"healing: {step.change.kind.name.lower()} to {step.change.type}")
+        base = self.raft.membership.by_name(step.change.base)
+        self.healing.stepped(number, replica.raft, step, base)
+
     def touched(self, host: SimHost) -> None:
         if host.is_up and host.replica is not None:
+            self._look_at_healing(host.number, host.replica)
             self.raft.after_step(host)
             raft = host.replica.raft
             if host.state is ServerState.LEADER:

@@ -166,6 +166,8 @@ class SeedOptions(msgspec.Struct, frozen=True, kw_only=True):
     """So many hosts are no founders: they join later, each with an id of its own."""
     spares: int = 0
     """So many hosts take the places of members whose disks were lost, under new ids."""
+    heals: bool = False
+    """Members name failure domains, and policies of healing are set (C39)."""
 
 
 CHURN_FROM = 1_000_000
@@ -269,7 +271,16 @@ def draw_options(seed: int) -> SeedOptions:
     random = SimRandom(seed ^ 0xD15C)
     if seed >= CHURN_FROM and not options.workload.is_keyed and random.chance(400_000):
         options = _with_lost_disks(random, options)
+        options = _with_healing(SimRandom(seed ^ 0x4EA1), options)
     return options
+
+
+def _with_healing(random: SimRandom, options: SeedOptions) -> SeedOptions:
+    """Half of the clusters whose members change heal, and members are away long enough for it."""
+    if random.chance(500_000):
+        return options
+    faults = tuple(sorted({*options.faults, "away"}))
+    return msgspec.structs.replace(options, heals=True, faults=faults)
 
 
 def _with_churn(random: SimRandom, options: SeedOptions) -> SeedOptions:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from copycat.cli.log.members import configuration_fields, configuration_text
 from copycat.member.configuration_file import (
     CONFIGURATION_FILES,
     NOTHING_STORED,
@@ -16,7 +17,7 @@ from copycat.member.configuration_file import (
 from copycat.member.directory import MemberDirectory
 from copycat.member.markers import write_deleted_log
 from copycat.protocol.codec_configuration import encode_configuration
-from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
+from copycat.protocol.member_record import ConfigurationRecord, HealingPolicy, MemberRecord
 from copycat.storage._native import Env
 from copycat.types import EntryId, EntryKind, MemberId, MemberType
 from tests.cli.logs import append, one
@@ -67,11 +68,39 @@ def test_a_configuration_is_shown_with_its_members(tmp_path: Path) -> None:
         "address": "b:2",
         "since": 2,
         "is_promotable": True,
+        "is_demoted": False,
+        "is_leaving": False,
+        "failure_domain": "",
+        "weight": 0,
     }
     assert "version 9" in entries[2]["problem"]
     exported = run("export", "d", "--kind", "configuration").stdout.splitlines()
     assert json.loads(exported[0])["members"][2]["type"] == "reserve"
     assert run("verify", "d").exit_code == 0
+
+
+def test_what_leaders_heal_by_is_shown_with_the_members() -> None:
+    record = ConfigurationRecord(
+        EntryId(1, 2),
+        5,
+        (
+            MemberRecord(MemberId(7), MemberType.ACTIVE, "a:1", is_leaving=True),
+            MemberRecord(
+                MemberId(8),
+                MemberType.PASSIVE,
+                "b:2",
+                failure_domain="x",
+                weight=2,
+                is_demoted=True,
+            ),
+        ),
+        HealingPolicy(3, 1, is_on=True),
+    )
+    assert configuration_text(record) == (
+        "a:1 active, to be replaced, b:2 passive in x weight 2, demoted by a user;"
+        " heals to 3 active and 1 passive"
+    )
+    assert configuration_fields(record)["policy"]["target_active"] == 3
 
 
 def joined(path: Path) -> MemberDirectory:

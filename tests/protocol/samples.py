@@ -45,7 +45,12 @@ from copycat.protocol.codec_peer import (
     encode_return,
 )
 from copycat.protocol.framing import Frame
-from copycat.protocol.member_record import ConfigurationRecord, DirectoryStart, MemberRecord
+from copycat.protocol.member_record import (
+    ConfigurationRecord,
+    DirectoryStart,
+    HealingPolicy,
+    MemberRecord,
+)
 from copycat.types import (
     ChangeKind,
     ChangeRefusal,
@@ -159,7 +164,21 @@ FEED_ANSWERS = [
 JOINER = MemberId((1 << 126) + 5)
 MEMBERS = (
     client.MemberView(LEADER, MemberType.ACTIVE, "a:1", match_index=41),
-    client.MemberView(JOINER, MemberType.PASSIVE, "d:1", 40, True, False, 12, False, LEADER),
+    client.MemberView(
+        JOINER,
+        MemberType.PASSIVE,
+        "d:1",
+        40,
+        is_promotable=True,
+        is_reachable=False,
+        match_index=12,
+        is_available=False,
+        replaces=LEADER,
+        is_slow=True,
+        is_demoted=True,
+        failure_domain="x",
+        weight=-5,
+    ),
 )
 VIEW = client.ClusterView(
     request=8,
@@ -197,6 +216,14 @@ CLIENTS: list[client.ClientMessage] = [
     client.ViewRequest(8),
     client.ChangeRequest(
         9, ChangeKind.ADD, JOINER, MemberType.PASSIVE, EntryId(3, 40), "d:1", "orders"
+    ),
+    client.ChangeRequest(
+        11,
+        ChangeKind.POLICY,
+        MemberId(0),
+        MemberType.INACTIVE,
+        EntryId(3, 40),
+        policy=HealingPolicy(3, 1, 30_000, 10_000, 3_600_000, is_on=True),
     ),
     client.ChangeRequest(10, ChangeKind.REMOVE, JOINER, MemberType.INACTIVE, EntryId(0, 0)),
     client.TransferRequest(11, LEADER, "orders"),

@@ -119,8 +119,8 @@ def test_what_is_no_configuration_is_refused(rows: tuple[MemberRecord, ...], wor
 
 def test_types_and_flags_are_checked() -> None:
     data = encoded(RECORDS["founders"])
-    at = 2 + 16 + 18 + 16
-    for offset, value in ((0, 0), (0, 4), (1, 8)):
+    at = 2 + 16 + 19 + 16
+    for offset, value in ((0, 0), (0, 4), (1, 64)):
         broken = bytearray(data)
         broken[at + offset] = value
         with pytest.raises(ProtocolError, match="is not known"):

@@ -23,10 +23,11 @@ _LETTER = {MemberType.ACTIVE: "", MemberType.PASSIVE: "p", MemberType.RESERVE: "
 
 
 def text_of(configuration: Configuration) -> str:
-    """The members in short: `1 2 p3+ r4=2`: the plus is the flag of a promotion, and 4 replaces
-    2."""
+    """The members in short: `1 2- p3+ r4@x p5=2`: the plus is the flag of a promotion, the minus
+    the mark of who is replaced, behind the @ is a failure domain, and 5 replaces 2."""
     return " ".join(
-        f"{_LETTER[each.type]}{each.member}{'+' * each.is_promotable}"
+        f"{_LETTER[each.type]}{each.member}{'+' * each.is_promotable}{'-' * each.is_leaving}"
+        f"{f'@{each.failure_domain}' if each.failure_domain else ''}"
         f"{f'={each.replaces}' if each.replaces else ''}"
         for each in configuration.members
     )
@@ -170,3 +171,8 @@ class Changing(ABC):
         token = self.tokens
         self.step(number, ChangeRequested(token, asked))
         return token
+
+    def change_by_itself(self, number: int, change: ConfigurationChange) -> None:
+        """Member `number` is asked for a change that names what it has committed."""
+        self.tokens += 1
+        self.step(number, ChangeRequested(self.tokens, change))

@@ -19,7 +19,7 @@ AVAILABLE, UNAVAILABLE = MemberStatus.AVAILABLE, MemberStatus.UNAVAILABLE
 
 def rounds(heard: HeardMembers, progress: dict[MemberId, Progress], *times_ms: int) -> None:
     for now_ms in times_ms:
-        heard.on_round(now_ms, progress)
+        heard.on_round(now_ms, progress, 0)
 
 
 def test_c38_three_rounds_without_an_answer_are_news_and_so_is_the_next_answer() -> None:
@@ -40,11 +40,11 @@ def test_c38_a_leader_that_stood_still_holds_its_own_silence_against_nobody() ->
     heard = HeardMembers()
     progress = {B: Progress(1, 0)}
     for now_ms in range(100, 600, 100):
-        heard.on_round(now_ms, progress)
+        heard.on_round(now_ms, progress, 0)
         progress[B].last_contact_ms = now_ms + 10
-    heard.on_round(90_000, progress)
+    heard.on_round(90_000, progress, 0)
     assert heard.status(B) is AVAILABLE
-    heard.on_round(90_100, progress)
+    heard.on_round(90_100, progress, 0)
     assert heard.silent_rounds(B) == 1
 
 

@@ -127,7 +127,9 @@ def test_c36_a_goal_that_holds_is_success() -> None:
     now = with_d(PASSIVE)
     stale = EntryId(1, 1)
     assert goal_holds(ConfigurationChange.promote(D, PASSIVE, stale), now)
-    assert goal_holds(ConfigurationChange.demote(D, PASSIVE, stale), now)
+    demoted = now.with_record(record(D, PASSIVE)._replace(is_demoted=True), now.entry)
+    assert goal_holds(ConfigurationChange.demote(D, PASSIVE, stale), demoted)
+    assert not goal_holds(ConfigurationChange.demote(D, PASSIVE, stale), now), "C39: by a user"
     assert goal_holds(ConfigurationChange.add(record(D, RESERVE), stale), now)
     assert goal_holds(ConfigurationChange.remove(MemberId(9), stale), now)
     assert not goal_holds(ConfigurationChange.remove(MemberId(9), now.entry), now)
@@ -224,7 +226,8 @@ def test_c36_what_a_leader_writes_of_itself_makes_no_request_stale() -> None:
     base = raft.committed_configuration.entry
     for number in (1, 2):
         start, now = DirectoryStart(number, 7), raft.committed_configuration.entry
-        ask(raft, ConfigurationChange.move(D, f"d:{number}", start, now))
+        record = MemberRecord(D, PASSIVE, f"d:{number}", start=start, weight=number)
+        ask(raft, ConfigurationChange.move(record, now))
         commit(raft, B, C)
     assert raft.committed_configuration.entry > base
     effects = ask(raft, ConfigurationChange.demote(D, PASSIVE, base), 2)

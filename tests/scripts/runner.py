@@ -45,6 +45,10 @@ A transcript is blocks, a blank line between them: commands (a line each, or `;`
     promote 1 4 active / demote 1 3 passive / remove 1 3    the same, each with a base if need be
     news                from here on `run` writes who is available, and says so (C38)
     flap 3 40 60        3 hears nobody for 40 ms, then everybody for 60 ms
+    policy 1 active=3 [passive=1] [after=200] [every=100] [suspend=1000]    ask member 1 that
+                        leaders heal so from here on, in ms (C39)
+    domain 1 4 x [5]    ask member 1 to write that member 4 is in domain x, with weight 5
+    healing             from here on `run` lets leaders heal, and says what they do
     wipe 3              its log and its state are deleted, as its core asked
     members             the newest configuration that each knows, and the newest committed one
     show / floor / log 2 / network / hush / speak
@@ -79,6 +83,7 @@ from copycat.protocol.peer import (
     VoteReply,
 )
 from copycat.raft import leader_feeding
+from copycat.raft.changes import ConfigurationChange
 from copycat.raft.configuration import Configuration
 from copycat.raft.effects import (
     ChangeFinished,
@@ -115,6 +120,7 @@ from copycat.types import (
 )
 from tests.raft.changing import text_of
 from tests.raft.cluster import Cluster, Envelope
+from tests.raft.healers import Healers, policy_of
 from tests.raft.statuses import Statuses
 
 __all__ = ["run_transcript"]
@@ -171,6 +177,7 @@ class _Runner:
         self.slow: set[int] = set()
         self.is_speaking = False
         self.statuses: Statuses | None = None
+        self.healers: Healers | None = None
         self.lines: list[str] = []
 
     def run(self, words: list[str]) -> list[str]:
@@ -211,6 +218,8 @@ class _Runner:
             case ConfigurationChanged(configuration=configuration):
                 self.lines.append(f"{number} members {_members(configuration)}")
             case ConfigurationCommitted(configuration=configuration):
+                if self.healers is not None:
+                    self.healers.committed(number, configuration)
                 self.lines.append(f"{number} committed {_members(configuration)}")
             case Wipe(configuration=configuration):
                 self.lines.append(f"{number} wipes by {_members(configuration)}")
@@ -247,7 +256,7 @@ class _Runner:
             has_addresses="addresses" in words,
         )
         self.cluster.watch = self.watch
-        self.statuses = None
+        self.statuses, self.healers = None, None
         self.slow.clear()
         if "young" not in words and "fresh" not in words:
             self.cluster.age()
@@ -352,6 +361,27 @@ class _Runner:
                     self.statuses.write(number)
                 self.do_stabilize()
                 self.lines += self.statuses.news()
+
+            if self.healers is not None:
+                self.lines += self.healers.advance_all()
+                self.do_stabilize()
+
+    def do_policy(self, number: str, *words: str) -> None:
+        base = self.cluster.nodes[int(number)].raft.committed_configuration.entry
+        change = ConfigurationChange.set_policy(policy_of(words), base)
+        self.cluster.change_by_itself(int(number), change)
+        self.do_stabilize()
+
+    def do_domain(self, number: str, member: str, domain: str, weight: str = "0") -> None:
+        now = self.cluster.nodes[int(number)].raft.committed_configuration
+        record = now.record(MemberId(int(member)))
+        assert record is not None, member
+        record = record._replace(failure_domain=domain, weight=int(weight))
+        self.cluster.change_by_itself(int(number), ConfigurationChange.move(record, now.entry))
+        self.do_stabilize()
+
+    def do_healing(self) -> None:
+        self.healers = Healers(self.cluster)
 
     def do_news(self) -> None:
         self.statuses = Statuses(self.cluster)

@@ -12,9 +12,9 @@ import pytest
 from copycat.protocol import client, feeding, peer
 from copycat.protocol.client import MemberView, Refusal
 from copycat.protocol.codec_configuration import encode_configuration
-from copycat.protocol.member_record import DirectoryStart
+from copycat.protocol.member_record import DirectoryStart, Place
 from copycat.protocol.wire import MEMBER_TYPE_CODES, PROTOCOL_VERSIONS, FrameType
-from copycat.types import MemberId, MemberType, ServerState, SkippedEntry
+from copycat.types import ChangeKind, MemberId, MemberType, ServerState, SkippedEntry
 from tests.protocol import samples
 from tests.tidy.tree import ROOT
 
@@ -81,16 +81,24 @@ class Cursor:
     def member(self) -> MemberView:
         member, kind, flags = MemberId(self.integer(16)), self.integer(1), self.integer(1)
         since, match_index = self.integer(8), self.integer(8)
+        address, failure_domain = self.read("text"), self.read("text")
+        weight = int.from_bytes(self.take(2), "little", signed=True)
+        replaces = MemberId(self.integer(16))
         return MemberView(
             member,
             TYPES[kind],
-            self.read("text"),
+            address,
             since,
             bool(flags & 1),
             bool(flags & 2),
             match_index,
             bool(flags & 4),
-            MemberId(self.integer(16)),
+            replaces,
+            bool(flags & 8),
+            bool(flags & 16),
+            bool(flags & 32),
+            failure_domain,
+            weight,
         )
 
     def read(self, kind: str) -> Any:
@@ -102,6 +110,8 @@ class Cursor:
                 return self.integer(int(count) // 8)
             case "bool":
                 return {0: False, 1: True}[self.integer(1)]
+            case "i":
+                return int.from_bytes(self.take(int(count) // 8), "little", signed=True)
             case "zero":
                 assert not any(self.take(int(count)))
                 return None
@@ -133,6 +143,7 @@ def value_of(message: Any, field: str) -> Any:
         case "flags":
             flags = message.fresh + 2 * message.lost + 4 * bool(message.skips)
             flags += 8 * bool(message.cluster_incarnation) + 16 * bool(message.starts)
+            flags += 32 * (message.place != Place())
             return flags
         case "answer":
             answer = 2 if message.wants_snapshot else int(message.accepted)
@@ -160,6 +171,13 @@ def check(section: Section, message: Any, body: bytes) -> None:
     cursor = Cursor(body)
     for field, kind in section.rows:
         if field in {"skips", "cluster_incarnation", "starts"} and not getattr(message, field):
+            continue
+        if field.startswith("place.") and message.place == Place():
+            continue
+        if field.startswith("policy.") and getattr(message, "kind", None) not in {
+            None,
+            ChangeKind.POLICY,
+        }:
             continue
         value = cursor.read(kind)
         if field == "magic":

@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
+
+import msgspec
 
 from copycat.cli.cluster.page import (
     ChangedMember,
     MemberLine,
     change_lines,
     name_in,
+    policy_lines,
     status_lines,
 )
 from copycat.client.cluster_connection import ClusterConnection
+from copycat.client.healing_policy import HealingPolicy
 from copycat.client.membership import (
     Membership,
     check_has_vote,
@@ -31,7 +36,7 @@ from copycat.types import EntryId, MemberId, MemberType
 
 __all__ = ["ClusterAsker", "ClusterOptions", "Verb", "run_cluster"]
 
-Verb = Literal["status", "add", "promote", "demote", "remove", "transfer"]
+Verb = Literal["status", "add", "promote", "demote", "remove", "transfer", "heal"]
 NO_LEADER = 3
 """Exit code: no leader, or no answer; it may work later."""
 
@@ -46,6 +51,8 @@ class ClusterOptions(NamedTuple):
     timeout: float = 30.0
     as_json: bool = False
     goal: str | None = None
+    policy: Mapping[str, float | bool] = MappingProxyType({})
+    """What `heal` sets, by the names of the fields of `HealingPolicy`; empty: it shows all."""
 
 
 class ClusterAsker(Protocol):
@@ -76,6 +83,8 @@ async def run_with(cluster: ClusterAsker, verb: Verb, options: ClusterOptions) -
     membership = _membership(cluster, options.timeout)
     if verb == "status":
         return await _status(cluster, membership, options)
+    if verb == "heal":
+        return await _heal(membership, options)
     if verb == "transfer":
         return await _transfer(cluster, membership, options)
     changed: list[ChangedMember] = []
@@ -98,11 +107,11 @@ def _say(text: str) -> None:
 def _places(verb: Verb, options: ClusterOptions) -> tuple[str, ...]:
     """The addresses to ask. ConfigurationError when there is none, or one cannot be used.
 
-    `status` asks those that it is to be the status of.
+    `status` and `heal` ask those that they are given.
     """
     given = tuple(name for name in options.addresses if not is_id(name))
     named = options.members or _members_of_environment() or given
-    if verb == "status":
+    if verb in ("status", "heal"):
         named = (*given, *options.members) or named
     if not named:
         raise ConfigurationError(
@@ -238,6 +247,20 @@ async def _transfer(cluster: ClusterAsker, membership: Membership, options: Clus
 
 def _address_of(view: ClusterView, member: MemberId) -> str:
     return next((one.address for one in view.members if one.member == member), "")
+
+
+async def _heal(membership: Membership, options: ClusterOptions) -> int:
+    """Set what is given of the policy, and show the policy."""
+    view = await membership.view_of_leader()
+    if options.policy:
+        known = HealingPolicy.of(view.policy)
+        values = {"is_on": True, **options.policy}
+        policy = HealingPolicy(**{**msgspec.structs.asdict(known), **values})
+        if policy.record != view.policy:
+            view = await membership.set_policy(policy.record, view.entry)
+    for line in policy_lines(view, as_json=options.as_json):
+        print(line)
+    return 0 if view.leader else NO_LEADER
 
 
 # --- status -------------------------------------------------------------------------------------

@@ -138,6 +138,52 @@ def transfer(**options: Any) -> None:
     _run("transfer", options)
 
 
+@cluster.command(short_help="Show or set what the leader replaces by itself.")
+@_ADDRESSES
+@click.option(
+    "--target-active",
+    type=click.IntRange(0, 128),
+    help="So many voters there are to be that the leader hears; 0: it leaves voters alone.",
+)
+@click.option(
+    "--target-passive",
+    type=click.IntRange(0, 128),
+    help="So many passive members there are to be; 0: the leader promotes no reserve member.",
+)
+@click.option(
+    "--heal-after",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="A member that was not heard for so long is replaced.",
+)
+@click.option(
+    "--heal-interval",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="Between two steps.",
+)
+@click.option(
+    "--suspend-after",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="A passive member that was not heard for so long becomes a reserve; 0: never.",
+)
+@click.option("--on/--off", "is_on", default=None, help="Off: the leader changes nothing.")
+@_common
+def heal(**options: Any) -> None:
+    """Show what the leader of the cluster that ADDRESS is in may change by itself when members are
+    away, or set it with the options: what is not given stays, and healing is switched on.
+
+    Exit code 3 when the cluster has no leader.
+    """
+    names = (
+        "target_active", "target_passive", "heal_after", "heal_interval", "suspend_after", "is_on"
+    )  # fmt: skip
+    given = {name: options.pop(name) for name in names}
+    policy = {name: value for name, value in given.items() if value is not None}
+    _run("heal", {**options, "policy": policy})
+
+
 def _run(verb: Verb, options: dict[str, Any]) -> None:
     from copycat.cli.cluster.app import ClusterOptions, run_cluster
 

@@ -6,12 +6,22 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from copycat.cli.formatting import table
+from copycat.client.healing_policy import HealingPolicy
 from copycat.protocol.client import ClusterView, MemberView
 from copycat.protocol.member_record import ID_DIGITS, member_name
 from copycat.types import MemberId, MemberStatus, MemberType, ServerState
 
-__all__ = ["ChangedMember", "MemberLine", "change_lines", "name_in", "status_lines"]
+__all__ = [
+    "ChangedMember",
+    "MemberLine",
+    "change_lines",
+    "name_in",
+    "policy_lines",
+    "status_lines",
+]
 
 SCHEMA = 1
 _ORDER = [MemberType.ACTIVE, MemberType.PASSIVE, MemberType.RESERVE]
@@ -109,6 +119,28 @@ def _replacement_lines(view: ClusterView) -> list[str]:
     return lines
 
 
+def policy_lines(view: ClusterView, *, as_json: bool) -> list[str]:
+    """What the leader may change by itself."""
+    policy = HealingPolicy.of(view.policy)
+    if as_json:
+        document = {
+            "schema": SCHEMA,
+            "cluster": view.cluster,
+            "configuration": list(view.entry),
+            "policy": msgspec.structs.asdict(policy),
+        }
+        return [json.dumps(document)]
+    suspend = f"{policy.suspend_after:g} s" if policy.suspend_after else "never"
+    return [
+        f'healing is {"on" if policy.is_on else "off"} in cluster "{view.cluster}"',
+        f"voters to be heard           {policy.target_active}",
+        f"passive members to be heard  {policy.target_passive}",
+        f"replace a member after       {policy.heal_after:g} s",
+        f"time between two steps       {policy.heal_interval:g} s",
+        f"passive to reserve after     {suspend}",
+    ]
+
+
 def name_in(view: ClusterView, member: MemberView) -> str:
     """How this member is named beside the others."""
     return member_name(member.member, member.address, [each.address for each in view.members])
@@ -134,7 +166,9 @@ def _remark(view: ClusterView, line: MemberLine) -> str:
     """What the leader finds wrong with a member that answers this command."""
     if not _is_linked(view, line):
         return " (no link)"
-    return "" if line.member.is_available else " (unavailable)"
+    if not line.member.is_available:
+        return " (unavailable)"
+    return " (slow)" if line.member.is_slow else ""
 
 
 class _Lag(NamedTuple):
@@ -265,6 +299,11 @@ def _member_document(view: ClusterView, line: MemberLine) -> dict[str, Any]:
         "role": _role(view, line),
         "linked": _is_linked(view, line),
         "status": str(_status(member)),
+        "slow": member.is_slow,
+        "demoted": member.is_demoted,
+        "leaving": member.is_leaving,
+        "failure_domain": member.failure_domain,
+        "weight": member.weight,
         "lag": _lag_document(view, line),
     }
     if here is None:

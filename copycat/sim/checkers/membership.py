@@ -83,6 +83,10 @@ class MembershipChecker:
         """The last of the history."""
         return self.committed[-1]
 
+    def by_name(self, entry: EntryId) -> Configuration:
+        """The configuration of this name, which some member has shown."""
+        return self._by_name[entry]
+
     def started(self, number: int) -> None:
         """A new process of this member: it may know less than the one before."""
         self._newest.pop(number, None)

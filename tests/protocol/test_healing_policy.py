@@ -1,0 +1,60 @@
+"""The policy of healing as a user gives it, and as the configuration holds it."""
+
+from __future__ import annotations
+
+import pytest
+
+from copycat.client.healing_policy import HealingPolicy
+from copycat.errors import ConfigurationError, ProtocolError
+from copycat.protocol.codec_configuration import decode_configuration, encode_configuration
+from copycat.protocol.member_record import ConfigurationRecord, MemberRecord
+from copycat.protocol.member_record import HealingPolicy as PolicyRecord
+from copycat.types import EntryId, MemberId, MemberType
+
+A, B = MemberId(1), MemberId(2)
+POLICY = HealingPolicy(target_active=3, heal_after=1.5, suspend_after=0)
+
+
+def record(*members: MemberRecord, policy: PolicyRecord = POLICY.record) -> ConfigurationRecord:
+    return ConfigurationRecord(EntryId(2, 9), 7, members, policy)
+
+
+def test_it_comes_back_as_it_was_set() -> None:
+    assert HealingPolicy.of(POLICY.record) == POLICY
+    assert POLICY.record == PolicyRecord(3, 0, 1500, 10_000, 0, is_on=True)
+
+
+def test_all_problems_are_named() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        HealingPolicy(target_active=-1, heal_after=0.0, suspend_after=-2.0)
+    for name in ("target_active", "heal_after", "suspend_after"):
+        assert name in caught.value.message
+
+
+def test_policy_domains_and_marks_are_part_of_a_configuration() -> None:
+    whole = record(
+        MemberRecord(A, MemberType.ACTIVE, "a:1", failure_domain="x", weight=-3, is_leaving=True),
+        MemberRecord(B, MemberType.PASSIVE, "b:1", 9, is_promotable=True),
+        MemberRecord(MemberId(3), MemberType.RESERVE, "c:1", is_demoted=True),
+    )
+    assert decode_configuration(encode_configuration(whole), "it") == whole
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        record(MemberRecord(A, MemberType.ACTIVE, "a:1", is_demoted=True)),
+        record(
+            MemberRecord(A, MemberType.ACTIVE, "a:1"),
+            MemberRecord(B, MemberType.PASSIVE, "b:1", is_leaving=True),
+        ),
+        record(MemberRecord(A, MemberType.ACTIVE, "a:1", weight=1001)),
+        record(
+            MemberRecord(A, MemberType.ACTIVE, "a:1"),
+            policy=PolicyRecord(1, 0, heal_after_ms=0, is_on=True),
+        ),
+    ],
+)
+def test_what_no_leader_writes_is_refused(wrong: ConfigurationRecord) -> None:
+    with pytest.raises(ProtocolError):
+        decode_configuration(encode_configuration(wrong), "it")
