@@ -315,6 +315,8 @@ class ClusterView(msgspec.Struct, frozen=True):
     durability: str
     members: tuple[MemberView, ...]
     policy: HealingPolicy = NO_HEALING
+    feeder: MemberId = MemberId(0)
+    """Whom the member that answers asks for entries; 0: nobody, the leader sends them."""
 
 
 class ChangeRefused(msgspec.Struct, frozen=True):

@@ -151,7 +151,7 @@ def encode_cluster_answer(message: ClusterView | ChangeRefused) -> bytes:
             message.sessions,
             message.storage_full,
         )
-        ids = (message.member, message.leader, message.incarnation)
+        ids = (message.member, message.leader, message.feeder, message.incarnation)
         texts = (message.cluster, message.version, message.durability)
         parts = [fixed, *map(_pack_wide, ids), *map(pack_text, texts)]
         parts += [_pack_members(message.members), encode_policy(message.policy)]
@@ -205,7 +205,7 @@ def _view(reader: Reader) -> ClusterView:
     request, state, term, entry_term, entry_index, *indexes, is_full = reader.unpack(_STATE)
     first_index, last_index, commit_index, last_applied, time_ms, sessions = indexes
     member, leader = MemberId(reader.wide()), MemberId(reader.wide())
-    incarnation = reader.wide()
+    feeder, incarnation = MemberId(reader.wide()), reader.wide()
     cluster, version, durability = reader.text(), reader.text(), reader.text()
     return ClusterView(
         request=request,
@@ -227,6 +227,7 @@ def _view(reader: Reader) -> ClusterView:
         durability=durability,
         members=_members(reader, "CLUSTER_VIEW"),
         policy=decode_policy(reader, "CLUSTER_VIEW"),
+        feeder=feeder,
     )
 
 

@@ -305,6 +305,7 @@ class ClusterRequests:
             durability=str(status.durability),
             members=self._members_of(configuration),
             policy=configuration.policy,
+            feeder=status.feeder_member,
         )
 
     def _members_of(self, configuration: Configuration) -> tuple[MemberView, ...]:

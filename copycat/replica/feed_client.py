@@ -24,6 +24,7 @@ from copycat.protocol.member_record import ConfigurationRecord
 from copycat.raft.core import Raft
 from copycat.raft.events import EntriesFed
 from copycat.replica.applier import Applier
+from copycat.replica.compression_choice import CompressionChoice
 from copycat.replica.disk_space import DiskSpace
 from copycat.replica.driver import BACKLOG_MAX, Driver, Payload
 from copycat.replica.host import Host
@@ -97,6 +98,7 @@ class FeedClient:
         self._in_flight = 0
         self._last = NO_ENTRY
         """The stream began after this entry."""
+        self._compression = CompressionChoice()
         self._is_flowing = False
         """The stream has brought entries, so the next question of it will bring more."""
         self._is_at_head = False
@@ -104,6 +106,8 @@ class FeedClient:
         self._snapshot: _SnapshotProgress | None = None
         self._writing = 0
         """Chunks that are being written."""
+        self._bad_files = 0
+        """How many whole files of this feeder turned out to be no good."""
         self._heard_ms = 0
         self._gained_ms = 0
         self._is_busy = False
@@ -158,6 +162,7 @@ class FeedClient:
         self.feeder = named
         self._heard_ms = self._gained_ms = self._ask_ms = now_ms
         self._is_busy = False
+        self._bad_files = 0
         self._still_ms = now_ms
         if self._snapshot is not None:
             self._snapshot.asked = self._snapshot.written
@@ -170,6 +175,7 @@ class FeedClient:
         self._number = self._in_flight = 0
         self._last = max(last, self._raft.terms.entry_at(self._raft.commit_index))
         self._is_at_head = self._is_flowing = False
+        self._compression.interrupted()
 
     def _stop(self) -> None:
         """The leader's own stream serves this member, or it is no follower."""
@@ -250,7 +256,7 @@ class FeedClient:
             orders.configuration,
             orders.since,
             raft.eligibility.accepts_gaps,
-            False,
+            self._compression.compresses and self._is_flowing and not self._is_at_head,
             0 if snapshot is None else snapshot.min_index,
             NO_ENTRY if snapshot is None else snapshot.entry,
             0 if snapshot is None else snapshot.asked,
@@ -314,6 +320,10 @@ class FeedClient:
         elif raft.last != before or span.last > raft.commit_index:
             self._gained_ms = self._clock.now_ms
         self._is_at_head = span.last >= message.commit_index
+        if self._is_at_head:
+            self._compression.interrupted()
+        else:
+            self._compression.batch_arrived(batch.nbytes, self._clock.now_ms)
         self._is_flowing = self._number > 0
 
     def on_answer(self, peer: MemberId, message: FeedAnswer) -> None:
@@ -384,7 +394,11 @@ class FeedClient:
             self._end_snapshot()
         elif end is None:
             self._snapshot = _SnapshotProgress(snapshot.min_index)
-            self.damaged(peer, "a snapshot that it sent cannot be used")
+            self._bad_files += 1
+            if self._bad_files > 1:
+                self.damaged(peer, "snapshots that it sent cannot be used")
+            else:
+                self._begin_again()  # which makes the feeder read its file back
         elif snapshot.entry == entry:
             if end > snapshot.written:
                 self._gained_ms = self._clock.now_ms

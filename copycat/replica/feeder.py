@@ -329,18 +329,21 @@ class Feeder:
         snapshot: Snapshot,
         error: CorruptLogError | FileNotFoundError | None,
     ) -> None:
-        """The file was read back: the asker found it damaged, and it may have been so here."""
+        """All of the file was sent, and the asker begins anew: it was read back here."""
         if error is not None:
             self._reject(snapshot, error)
         self.on_request(peer, request)
 
     def _reject(self, snapshot: Snapshot, error: CorruptLogError | FileNotFoundError) -> None:
-        """F17: a damaged file does not count as a snapshot any more."""
+        """F17: a damaged file does not count as a snapshot any more, and a good one is taken."""
         for hold in self._holds.values():
             if hold.snapshot is snapshot:
                 self._let_go(hold)
         if self._store is not None and self._store.reject(snapshot):
-            log.warning("a snapshot of this member is damaged: %s (F17)", error)
+            log.warning(
+                "a snapshot of this member is damaged, another one is fed: %s (F17)", error
+            )
+            self._sender.needs_newer = True
 
     # ---- what is kept --------------------------------------------------------------------------
 

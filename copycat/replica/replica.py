@@ -553,6 +553,7 @@ class Replica:
     def status(self) -> Status:
         """This member now."""
         raft, log, is_full = self.raft, self._log, self.disk_space.is_full
+        feeder, _ = self.feeding.state
         return Status(
             address=self.members.own_address,
             state=self._states.current,
@@ -579,4 +580,6 @@ class Replica:
             unavailable=self._availability.unavailable,
             configuration=self.members.committed,
             applied_time_ms=self._executor.time_ms,
+            feeder=self.members.address(feeder),
+            feeder_member=feeder,
         )

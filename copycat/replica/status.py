@@ -106,6 +106,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     those of the newest one."""
     applied_time_ms: int = 0
     """Log time at the entry `last_applied`."""
+    feeder: str = ""
+    """Address of the member that this one asks for entries and snapshots, since it is passive or
+    far behind; empty: the leader sends them (C27)."""
+    feeder_member: MemberId = MemberId(0)
+    """The id of that member; 0: nobody."""
 
     def of_stopped(self) -> Status:
         """The same of a member that has stopped since: it has no links, and knows no leader."""
@@ -114,6 +119,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
             state=ServerState.INACTIVE,
             leader="",
             leader_member=MemberId(0),
+            feeder="",
+            feeder_member=MemberId(0),
             unreachable=(),
             unreachable_members=frozenset(),
             unavailable=frozenset(),

@@ -199,6 +199,7 @@ VIEW = client.ClusterView(
     version="0.1.0",
     durability="fsync",
     members=MEMBERS,
+    feeder=JOINER,
 )
 CLIENTS: list[client.ClientMessage] = [
     client.Register(1, "client-ü", 5000),

@@ -105,6 +105,16 @@ def a_snapshot_rots_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
     wait(net, 3000)
 
 
+def a_fed_snapshot_is_damaged() -> None:
+    net = Disks()
+    leader, away = left_behind(net)
+    for disk in net.disks.values():
+        if disk not in (leader, away):
+            disk.env.corrupt(path_of(newest(disk)), 100, 1)
+    net.mend(away.node.member)
+    wait(net, 3000)
+
+
 def a_snapshot_has_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SnapshotReceiver, "_has_room", lambda *_: False)
     a_follower_gets_a_snapshot()
@@ -133,6 +143,7 @@ SITES: list[tuple[type, str, Callable[..., None]]] = [
     (SnapshotTaker, "_discarded", a_follower_gets_a_snapshot),
     (SnapshotSender, "_was_read", a_leader_sends_a_snapshot),
     (Feeder, "_was_read", a_follower_gets_a_snapshot),
+    (Feeder, "_checked", a_fed_snapshot_is_damaged),
     (SnapshotSender, "_checked", a_snapshot_rots_on_its_way),
     (SnapshotReceiver, "_written", a_follower_gets_a_snapshot),
     (SnapshotReceiver, "_finished", a_follower_gets_a_snapshot),

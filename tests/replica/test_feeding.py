@@ -28,7 +28,7 @@ from copycat.types import EntryId, MemberId
 from tests.replica.clusters import Cluster, Member
 from tests.replica.disks import Disk, Disks
 from tests.replica.test_snapshotting import left_behind, same
-from tests.replica.test_transfers import wait
+from tests.replica.test_transfers import path_of, wait
 
 
 def cluster_with_passive(count: int = 3) -> tuple[Cluster, Member, Member]:
@@ -78,6 +78,9 @@ def test_a_passive_member_is_fed_by_a_follower_and_sent_heartbeats_by_the_leader
     of_leader = [frame for source, frame in to_passive if source == leader.member]
     heartbeat = min(len(frame.body) for frame in of_leader)
     assert {len(frame.body) for frame in of_leader} == {heartbeat}, "no entries"
+    status = passive.replica.status()
+    assert (status.feeder, status.feeder_member) == (feeder.address, feeder.member)
+    assert leader.replica.status().feeder == ""
     fed = [frame for source, frame in to_passive if frame.type == FrameType.FED_ENTRIES]
     assert fed
     assert {source for source, frame in to_passive if frame in fed} == {feeder.member}
@@ -219,6 +222,22 @@ def test_a_snapshot_goes_on_where_its_link_broke(monkeypatch: pytest.MonkeyPatch
     assert min(offsets[before:]) > 0, "the file is not sent from its beginning again"
 
 
+def test_f17_a_feeder_whose_snapshot_is_damaged_notices_and_feeds_another() -> None:
+    net = Disks()
+    leader, away = left_behind(net)
+    (follower,) = [each for each in net.disks.values() if each not in (leader, away)]
+    bad = follower.store.newest
+    assert bad is not None
+    follower.env.corrupt(path_of(bad), 100, 1)
+    net.mend(away.node.member)
+    wait(net, 4000)
+    same(net)
+    newest = follower.store.newest
+    assert newest is not None
+    assert newest is not bad
+    assert away.node.host.stopped is None
+
+
 def test_c27_a_slow_install_goes_on_with_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """The install takes longer than the feeder keeps the front of its log for: it is kept all the
     same, for the asker says that it is still here; and the log goes on without a second
@@ -313,3 +332,22 @@ def test_questions_are_pipelined_and_one_is_in_flight_at_the_head(
     spans = [decode_fed_entries(frame)[0].span for frame in fed]
     assert len(spans) > 3
     assert all(one.end == two.first for one, two in pairwise(spans))
+
+
+def test_batches_are_compressed_where_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, leader, passive = cluster_with_passive()
+    cluster.cut(passive)
+    for member in cluster.members:
+        monkeypatch.setattr(member.replica._reader, "_read_bytes_max", 512)
+    cluster.append(60)
+    cluster.run(5)
+    choice = passive.replica.feeding._client._compression
+    monkeypatch.setattr(choice, "is_measuring", False)
+    monkeypatch.setattr(choice, "compresses", True)
+    frames = watch(cluster.members, monkeypatch)
+    cluster.mend(passive)
+    cluster.run(20)
+    fed = [frame for _, _, frame in frames if frame.type == FrameType.FED_ENTRIES]
+    assert any(decode_fed_entries(frame)[0].raw_nbytes for frame in fed)
+    assert passive.replica.raft.commit_index == leader.replica.raft.commit_index
+    assert passive.executor.last_applied == leader.executor.last_applied

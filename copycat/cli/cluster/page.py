@@ -305,6 +305,7 @@ def _member_document(view: ClusterView, line: MemberLine) -> dict[str, Any]:
         "failure_domain": member.failure_domain,
         "weight": member.weight,
         "lag": _lag_document(view, line),
+        "feeder": _address(view, here.feeder) if here is not None and here.feeder else None,
     }
     if here is None:
         return document | {"reason": line.reason}
