@@ -66,7 +66,6 @@ from copycat.storage.recent_batches import BatchReader
 from copycat.types import EntryKind, MemberId, Span
 
 __all__ = [
-    "BACKLOG_MAX",
     "Driver",
     "EntrySender",
     "MemberEffect",

@@ -2,8 +2,9 @@
 
 The leader names a feeder in its heartbeats. This member asks it for entries after its own last
 one, with a few questions in flight, or for bytes of a snapshot. It stays with a feeder that works,
-whatever is named meanwhile. It leaves one that is silent, that sent damaged bytes, or that brings
-nothing although the leader has committed more, and tells the leader, who names another one.
+whatever is named meanwhile, unless that is the leader. It leaves one that is silent, that sent
+damaged bytes, or that brings nothing although the leader has committed more, and tells the leader,
+who names another one.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from copycat.raft.events import EntriesFed
 from copycat.replica.applier import Applier
 from copycat.replica.compression_choice import CompressionChoice
 from copycat.replica.disk_space import DiskSpace
-from copycat.replica.driver import BACKLOG_MAX, Driver, Payload
+from copycat.replica.driver import Driver, Payload
 from copycat.replica.host import Host
 from copycat.replica.known_configurations import configuration_of
 from copycat.replica.log_clock import LogClock
@@ -41,6 +42,8 @@ log = logging.getLogger("copycat.replica")
 
 WINDOW = 3
 """Questions in flight: two hide the round trip, one more the disks."""
+WAITING_MAX = 1 << 16
+"""With so many committed entries to apply a member asks for no more."""
 BUSY_TIMEOUTS = 60
 """A feeder that says that it is busy is left after so many election timeouts: it may be taking a
 snapshot, which helps others too."""
@@ -130,6 +133,8 @@ class FeedClient:
         if not raft.feeder or not is_fed:
             self._stop()
             return
+        if self.feeder == raft.leader != raft.feeder and self._snapshot is None:
+            self.feeder = NOBODY  # another one is there now, and spares the leader
         if self.feeder == NOBODY and not self._begin(now_ms):
             return
         if self._is_hindered():
@@ -206,7 +211,7 @@ class FeedClient:
         """Whether this member takes nothing now: its disk is full, much is to be applied, or a
         snapshot is being installed. Then it does not ask."""
         waiting = self._applier.commit_index - self._applier.last_applied
-        return self._disk_space.is_full or waiting > BACKLOG_MAX or self._receiver.is_finishing
+        return self._disk_space.is_full or waiting > WAITING_MAX or self._receiver.is_finishing
 
     def _say_still_here(self, now_ms: int) -> None:
         """The feeder keeps what this member will need (C27)."""

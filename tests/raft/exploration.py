@@ -27,7 +27,7 @@ __all__ = ["SEARCHES", "STATES_MIN", "Report", "Search", "main"]
 
 A, B, C, D = map(MemberId, (1, 2, 3, 4))
 
-STATES_MIN = 300_000
+STATES_MIN = 260_000
 """All searches together."""
 
 
@@ -60,7 +60,7 @@ SEARCHES = {
             (0, "campaign"),
         ),
         depth=4,
-        states_min=140_000,
+        states_min=100_000,
     ),
     "four": Search(  # D becomes a reserve, deletes its log, and becomes a voter again
         Configuration.of(A, B, C, D),

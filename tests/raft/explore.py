@@ -29,6 +29,7 @@ from copycat.raft.configuration import Configuration
 from copycat.raft.core import Raft
 from copycat.raft.events import (
     ChangeRequested,
+    EntriesFed,
     Event,
     OldestSnapshotChanged,
     Proposed,
@@ -312,6 +313,8 @@ class Explorer:
                     moves.append(Move(at, "lose"))
             if core.syncs:
                 moves.append(Move(at, "sync"))
+            if self.fed(world, at) is not None:
+                moves.append(Move(at, "feed"))
             growth = len(member.log) - self.first_size - world.changes
             if member.is_leader and growth < bounds.entries:
                 moves.append(Move(at, "propose"))
@@ -342,8 +345,19 @@ class Explorer:
                 return self.after(world, at, Proposed(1))
             case "sync":
                 return self.after(world, at, Synced(1, 0))
+            case "feed":
+                event = self.fed(world, at)
+                return world if event is None else self.after(world, at, event)
             case _:
                 return self.moved(world, at, self.step(before, kind))
+
+    def fed(self, world: World, at: int) -> EntriesFed | None:
+        """What the feeder that its leader named answers to the member at this position."""
+        asker = self.members[world.members[at]]
+        if not asker.core.feeder:
+            return None
+        feeder = world.members[self.first.ids.index(asker.core.feeder)]
+        return explore_member.fed_by(asker, self.members[feeder])
 
     def asked(self, world: World, state: int) -> ChangeRequested:
         """The next change, of whoever leads and knows the newest committed configuration."""

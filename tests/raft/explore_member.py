@@ -37,6 +37,7 @@ from copycat.raft.effects import (
     Sync,
 )
 from copycat.raft.events import (
+    EntriesFed,
     Event,
     Reachable,
     Saved,
@@ -49,7 +50,17 @@ from copycat.raft.leader_state import LeaderState
 from copycat.types import MemberId, ServerState, Span, TermRun
 from tests.raft.laws import law
 
-__all__ = ["OPTIONS", "Member", "Outcome", "Parcel", "outcome_of", "restarted", "started", "state"]
+__all__ = [
+    "OPTIONS",
+    "Member",
+    "Outcome",
+    "Parcel",
+    "fed_by",
+    "outcome_of",
+    "restarted",
+    "started",
+    "state",
+]
 
 OPTIONS = RaftOptions(election_timeout_ms=1_000_000, heartbeat_interval_ms=10, window=4)
 
@@ -227,6 +238,35 @@ def restarted(before: Raft, first: Configuration, *, keeps: bool = True) -> Raft
     return started(raft, first.ids)
 
 
+def fed_by(asker: Member, feeder: Member) -> EntriesFed | None:
+    """What `feeder` answers to a question of `asker`, which takes it; None when it has nothing
+    for it. No log of a search begins later than another, so entries always do."""
+    core, terms = asker.core, feeder.core.terms
+    record = feeder.core.known_configuration.record(core.member)
+    follows = core.state is ServerState.FOLLOWER and not core.is_reserve
+    if not follows or record is None or not record.is_stateful:
+        return None
+    if record.since != core.own_record.since:
+        return None
+    last = core.terms.entry_at(min(core.terms.last_index, feeder.commit_index))
+    prev = terms.last_at_or_below(last)
+    while core.terms.term_at(prev.index) != prev.term:
+        prev = terms.last_at_or_below(core.terms.last_at_or_below(prev))
+    first, end = prev.next, feeder.commit_index + 1
+    if first >= end:
+        is_news = prev.index > core.commit_ceiling
+        empty = Span(feeder.term, first, first)
+        return EntriesFed(feeder.core.member, feeder.term, prev, empty) if is_news else None
+    by_index = {row.entry.index: row for row in feeder.rows}
+    configuration = by_index.get(first)
+    if configuration is not None:
+        end = first + 1
+    else:
+        end = min([end, *(index for index in by_index if index > first)])
+    span = terms.span_from(first, end)
+    return EntriesFed(feeder.core.member, feeder.term, prev, span, configuration=configuration)
+
+
 # ---- steps --------------------------------------------------------------------------------------
 
 
@@ -305,6 +345,7 @@ def _shipped(raft: Raft, effect: Replicate, sent: list[Parcel]) -> list[Event]:
         0,
         orders.member_type,
         orders.since,
+        effect.feeder,
     )
     sent.append(Parcel(raft.member, effect.peer, message, configuration))
     return [Sent(effect.peer, Span(term, first, end))] if end > first else []

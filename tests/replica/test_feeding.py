@@ -24,7 +24,7 @@ from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.wire import FrameType
 from copycat.replica.feeder import HOLD_MS
 from copycat.replica.host import Lane
-from copycat.types import EntryId, MemberId
+from copycat.types import EntryId, MemberId, MemberType
 from tests.replica.clusters import Cluster, Member
 from tests.replica.disks import Disk, Disks
 from tests.replica.test_snapshotting import left_behind, same
@@ -139,6 +139,12 @@ def test_without_a_follower_the_leader_is_asked(monkeypatch: pytest.MonkeyPatch)
     cluster.append(5)
     cluster.run(10)
     assert feeder_of(cluster, passive) is leader
+    cluster.add("127.0.0.1:8", MemberType.ACTIVE)
+    cluster.run(40)
+    assert feeder_of(cluster, passive) is not leader, "there is a follower now"
+    assert passive.replica.feeding.state[1] == 0, "nobody failed"
+    cluster.append(5)
+    cluster.run(10)
     assert FrameType.FED_ENTRIES in {FrameType(frame.type) for _, _, frame in frames}
     assert passive.replica.raft.commit_index == leader.replica.raft.commit_index
 

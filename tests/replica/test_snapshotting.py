@@ -222,6 +222,7 @@ def test_a_follower_that_was_away_is_sent_a_snapshot() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_follower_feeds")
 def test_a_big_snapshot_goes_in_chunks_and_goes_on_where_it_broke_off() -> None:
     net = Disks()
     leader, away = left_behind(net, size=CHUNK_NBYTES // 20, count=120)
