@@ -8,13 +8,13 @@ change.
 
 from __future__ import annotations
 
-__all__ = ["KEPT", "TRIAL", "CompressionChoice"]
+__all__ = ["BATCHES_BETWEEN", "TRIAL", "CompressionChoice"]
 
 TRIAL = 8
 """So many batches of one kind are measured in a row."""
 SKIPPED = 3
 """So many before them are not: while they arrive, those of the other kind are in flight."""
-KEPT = 512
+BATCHES_BETWEEN = 512
 """For so many batches the better kind is used before both are measured again."""
 
 
@@ -41,7 +41,7 @@ class CompressionChoice:
         """A batch with `nbytes` of frames, raw, is here, and more are asked for."""
         self._arrived += 1
         if not self.is_measuring:
-            if self._arrived >= KEPT:
+            if self._arrived >= BATCHES_BETWEEN:
                 self.is_measuring = True
                 self._rates = {}
                 self._begin(compresses=False)

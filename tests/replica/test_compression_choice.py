@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from copycat.errors import ProtocolError
-from copycat.replica.compression_choice import KEPT, SKIPPED, TRIAL, CompressionChoice
+from copycat.replica.compression_choice import BATCHES_BETWEEN, SKIPPED, TRIAL, CompressionChoice
 from copycat.storage import encode_batch
 from copycat.storage.fed_bytes import RAW_NBYTES_MAX, compressed, frames_of
 from copycat.types import EntryKind
@@ -32,13 +32,13 @@ def test_the_kind_that_brings_more_is_kept(raw_ms: int, compressed_ms: int, wins
     kinds = feed(choice, raw_ms, compressed_ms, 2 * once)
     assert kinds == [False] * once + [True] * once, "both are measured"
     assert not choice.is_measuring
-    assert feed(choice, raw_ms, compressed_ms, KEPT) == [wins] * KEPT
+    assert feed(choice, raw_ms, compressed_ms, BATCHES_BETWEEN) == [wins] * BATCHES_BETWEEN
 
 
 def test_it_is_measured_again_and_may_turn_out_otherwise() -> None:
     choice = CompressionChoice()
     once = SKIPPED + TRIAL
-    feed(choice, 10, 4, 2 * once + KEPT)
+    feed(choice, 10, 4, 2 * once + BATCHES_BETWEEN)
     assert choice.is_measuring
     kinds = feed(choice, 2, 4, 2 * once + 5)
     assert kinds == [False] * once + [True] * once + [False] * 5
