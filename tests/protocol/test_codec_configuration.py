@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from copycat.config import FAILURE_DOMAIN_NBYTES_MAX, WEIGHT_MAX
 from copycat.errors import ConfigurationError, ProtocolError, VersionMismatchError
 from copycat.protocol.codec_configuration import (
     MEMBERS_MAX,
@@ -47,6 +48,10 @@ members = st.lists(
         st.just(False),
         st.sampled_from([NO_START, DirectoryStart(1, 0), DirectoryStart(1 << 63, 1 << 63)]),
         st.sampled_from([NOBODY, MemberId(0xB << 124), MemberId(1)]),
+        failure_domain=st.text(max_size=FAILURE_DOMAIN_NBYTES_MAX // 4),
+        weight=st.integers(-WEIGHT_MAX, WEIGHT_MAX),
+        is_demoted=st.just(False),
+        is_leaving=st.just(False),
     ),
     max_size=9,
     unique_by=lambda row: row.member,
