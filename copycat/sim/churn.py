@@ -70,6 +70,8 @@ class Churn:
         self._hosts = hosts
         self._ids = ids
         self._options = options
+        self._has_policy = False
+        """A policy of healing was set."""
         self._waiting = list(range(len(hosts) - options.joiners, len(hosts)))
         """Numbers of those that have not asked to be added."""
         self._joining: set[int] = set()
@@ -88,7 +90,7 @@ class Churn:
         asked = self._asked()
         if asked is None:
             return
-        if self._options.heals and self._random.chance(200_000):
+        if self._options.heals and self._random.chance(100_000 if self._has_policy else 700_000):
             self._set_policy(asked)
         elif self._waiting and self._random.chance(400_000):
             self._start_newcomer(asked)
@@ -121,7 +123,7 @@ class Churn:
         """Leaders heal, mostly: soon enough for the faults of a seed, which are short."""
         random, timeout_ms = self._random, self._options.raft.election_timeout_ms
         policy = HealingPolicy(
-            random.between(0, 5),
+            random.between(0, len(self._hosts)),
             random.between(0, 3),
             timeout_ms * random.between(3, 12),
             timeout_ms * random.between(1, 6),
@@ -139,6 +141,7 @@ class Churn:
         name = request.kind.name.lower()
         if isinstance(answer, ClusterView):
             self._trace.mark(f"{name} done")
+            self._has_policy |= request.kind is ChangeKind.POLICY
         elif isinstance(answer, ChangeRefused):
             self._trace.mark(f"{name} refused: {answer.refusal.name}")
             is_leader = answer.refusal is ChangeRefusal.LEADER_ITSELF
