@@ -109,6 +109,8 @@ class Node:
         self._is_closed = False
         self._greeted: set[str] = set()
         """Addresses beside those of the members at which HELLO is said."""
+        self.is_taken = False
+        """A start has this node: another one at the same time is refused."""
         self.is_started = False
         """True from the call of `start` on."""
         self.listener = Listener(

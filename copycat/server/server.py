@@ -307,11 +307,12 @@ class CopycatServer(Generic[S]):
         """The node of a start that was given these addresses, which are `_seeds` then."""
         parse_founders(members, self._options.address)  # before a port is opened
         node = await self._open()
-        if node.is_started:
+        if node.is_taken:
             raise ConfigurationError(
                 f"{self.name} is running already", hint="shutdown() it before it starts again"
             )
         self._seeds = parse_founders(members, self._options.address)
+        node.is_taken = True
         return node
 
     @_in_member_loop

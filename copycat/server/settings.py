@@ -23,4 +23,5 @@ class ServerSettings(TypedDict, total=False):
     failure_domain: str
     weight: int
     insecure: bool
+    rejoin: bool
     loop: Literal["application", "thread"]

@@ -27,6 +27,7 @@ from copycat.cli.cluster.app import ClusterOptions, run_with
 from copycat.client.cluster_connection import ClusterConnection
 from copycat.client.membership import Membership
 from copycat.config import ServerOptions
+from copycat.raft.progress import ProgressState
 from copycat.server.node import Node
 from copycat.types import MemberId
 from tests.server.cluster import Book, free_address, run, server
@@ -389,6 +390,10 @@ def test_two_members_at_one_address_are_two_members(tmp_path: Path) -> None:
         (name,) = [one for one in names if f"{lost:032x}"[:8] in one]
         await a.cluster.members[name].remove()
         assert str(b.address) in a.cluster.members
+        replica: Any = a._node.replica if a._node is not None else None
+        progress = replica.raft.leader_state.progress[again.cluster.member.id]
+        # The link may be a new one, since that of the other member at this address was closed.
+        await cluster.until(lambda: progress.state is not ProgressState.LOST)
         await a.cluster.members[str(b.address)].promote()
 
     growing(tmp_path, test)
