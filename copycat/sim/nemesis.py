@@ -165,15 +165,16 @@ class Nemesis:
 
         Only one member at a time has lost entries, so every other member that acknowledged one of
         them still has a copy that can be read. And all members must be allowed to vote, for the
-        damaged one may have been the only one that had the end of its log (C12, C16).
+        damaged one may have been the only one that had the end of its log (C12, C16). A voter
+        whose disk is gone for good is such a loss itself, and may have been the other one.
         """
         host = self._victim()
         is_next = not any(
             one.disk_model.has_unseen_damage or one.disk_model.loss.entries_before
             for one in self._hosts
         )
-        living = [one for one in self._hosts if one.was_started and not one.is_over]
-        if host.is_up and is_next and all(one.may_vote for one in living):
+        started = [one for one in self._hosts if one.was_started]
+        if host.is_up and is_next and all(one.may_vote and not one.is_over for one in started):
             host.lose_power()
             host.disk.rot()
             self.restart(host, self._down_us())
