@@ -27,7 +27,7 @@ __all__ = ["SEARCHES", "STATES_MIN", "Report", "Search", "main"]
 
 A, B, C, D = map(MemberId, (1, 2, 3, 4))
 
-STATES_MIN = 260_000
+STATES_MIN = 700_000
 """All searches together."""
 
 
@@ -60,7 +60,7 @@ SEARCHES = {
             (0, "campaign"),
         ),
         depth=4,
-        states_min=100_000,
+        states_min=125_000,
     ),
     "four": Search(  # D becomes a reserve, deletes its log, and becomes a voter again
         Configuration.of(A, B, C, D),
@@ -79,7 +79,7 @@ SEARCHES = {
             (0, "heartbeat"),
         ),
         depth=3,
-        states_min=260_000,
+        states_min=420_000,
     ),
     "disks": Search(  # three members whose syncs take time, and end or are lost in a crash
         Configuration.of(A, B, C),
@@ -87,7 +87,7 @@ SEARCHES = {
         Bounds(terms=3, entries=3, heartbeats=4, crashes=1, syncs_at_once=False),
         ((0, "propose"), (1, "campaign"), (1, "propose"), (0, "campaign")),
         depth=4,
-        states_min=163_000,
+        states_min=170_000,
     ),
 }
 
