@@ -404,7 +404,7 @@ class Handshake:
         if hello.member == self._members.member or not self._members.cluster_incarnation:
             return self._wrong(f'{who} is no other member of cluster "{self._cluster_name}"')
         if not hello.members:  # it has no founders: it waits to be added, and tries again
-            return self._wrong(f'{who} is not a member of cluster "{self._cluster_name}" yet')
+            return self._wrong(f"{who} is no member yet; it joins with an empty directory")
         return DirectoryRefusedError(
             f'{who} is no member of cluster "{self._cluster_name}", and no directory of it: it was'
             " removed before it ever took part, or is of another cluster with this name. To become"
