@@ -170,7 +170,7 @@ def test_who_knows_no_cluster_and_is_no_founder_is_heard_by_founders_only() -> N
     stranger = joined(0).hello(fresh=True)
     assert handshake("a:1").judge(stranger) == MemberId(5)
     assert joined(0).judge(hello("a:1")) == IDS["a:1"]
-    with pytest.raises(WrongDirectoryError, match="no member yet; .* empty dir") as refused:
+    with pytest.raises(WrongDirectoryError, match=r"no member yet; .* empty dir") as refused:
         handshake("a:1", cluster_incarnation=9).judge(stranger)
     assert refused.type is WrongDirectoryError  # it tries again: its directory is not refused
 
