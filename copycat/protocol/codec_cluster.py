@@ -54,6 +54,11 @@ _STATE = Struct("<QBQQQQQQQQQB")
 _REFUSED = Struct("<QBQQ")
 _MEMBER = Struct("<BBQQ")
 _WEIGHT = Struct("<h")
+_IS_PROMOTABLE, _IS_REACHABLE, _IS_AVAILABLE, _IS_SLOW, _IS_DEMOTED, _IS_LEAVING = (
+    1, 2, 4, 8, 16, 32,
+)  # fmt: skip
+"""Flags of a member."""
+_FLAGS = _IS_PROMOTABLE | _IS_REACHABLE | _IS_AVAILABLE | _IS_SLOW | _IS_DEMOTED | _IS_LEAVING
 _COUNT = Struct("<H")
 
 _STATES = {
@@ -166,12 +171,12 @@ def _pack_members(members: tuple[MemberView, ...]) -> bytes:
     parts = [_COUNT.pack(len(members))]
     for one in members:
         flags = (
-            one.is_promotable
-            + 2 * one.is_reachable
-            + 4 * one.is_available
-            + 8 * one.is_slow
-            + 16 * one.is_demoted
-            + 32 * one.is_leaving
+            _IS_PROMOTABLE * one.is_promotable
+            | _IS_REACHABLE * one.is_reachable
+            | _IS_AVAILABLE * one.is_available
+            | _IS_SLOW * one.is_slow
+            | _IS_DEMOTED * one.is_demoted
+            | _IS_LEAVING * one.is_leaving
         )
         fixed = _MEMBER.pack(MEMBER_TYPE_CODES[one.type], flags, one.since, one.match_index)
         texts = pack_text(one.address) + pack_text(one.failure_domain)
@@ -241,7 +246,7 @@ def _members(reader: Reader, what: str) -> tuple[MemberView, ...]:
 def _member(reader: Reader, what: str) -> MemberView:
     member = MemberId(reader.wide())
     type_number, flags, since, match_index = reader.unpack(_MEMBER)
-    if flags > 63:
+    if flags & ~_FLAGS:
         raise ProtocolError(f"{what}: the flags of a member are {flags}")
     type = _of(MEMBER_TYPES_BY_CODE, type_number, f"{what}: type")
     address, failure_domain = reader.text(), reader.text()
@@ -251,12 +256,12 @@ def _member(reader: Reader, what: str) -> MemberView:
         type=type,
         address=address,
         since=since,
-        is_promotable=bool(flags & 1),
-        is_reachable=bool(flags & 2),
-        is_available=bool(flags & 4),
-        is_slow=bool(flags & 8),
-        is_demoted=bool(flags & 16),
-        is_leaving=bool(flags & 32),
+        is_promotable=bool(flags & _IS_PROMOTABLE),
+        is_reachable=bool(flags & _IS_REACHABLE),
+        is_available=bool(flags & _IS_AVAILABLE),
+        is_slow=bool(flags & _IS_SLOW),
+        is_demoted=bool(flags & _IS_DEMOTED),
+        is_leaving=bool(flags & _IS_LEAVING),
         failure_domain=failure_domain,
         weight=weight,
         match_index=match_index,

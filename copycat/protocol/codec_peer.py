@@ -82,8 +82,9 @@ _VOTE_REPLY = Struct("<QB7xQQQ")
 _TERM = Struct("<Q")
 """All of TIMEOUT_NOW; in CONFIGURATION_NOTICE the leader and a configuration follow."""
 _LOG_POSITION = Struct("<3Q")
+"""term, and an entry (term, index)."""
 _LOG_REGRESSED = Struct("<3QB")
-"""term, and an entry (term, index); of both messages about a log."""
+"""The same, and whether it is the leader's final word."""
 _TOKEN = Struct("<Q")
 
 
