@@ -20,7 +20,7 @@ from copycat.storage._native import Batch, NativeLog, open_log
 from copycat.storage.in_memory import InMemoryLog
 from copycat.storage.reader import StoredEntry, damage_of
 from copycat.storage.unreadable import is_unreadable, unreadable_is_corrupt
-from copycat.types import NO_ENTRY, EntryId, MemberId, Span
+from copycat.types import NO_ENTRY, EntryId, EntryKind, MemberId, Span
 
 if TYPE_CHECKING:
     from copycat.storage._native import Env
@@ -301,12 +301,16 @@ def _kept_records(env: Env, cut: TruncationPlan, log_scan: LogScan) -> Iterator[
 
 
 def batches(records: Iterator[StoredEntry], first: int, end: int) -> Iterator[Batch]:
-    """The frames of [first, end), byte for byte, in batches of one term each; a gap that reaches
-    beyond [first, end) is cut there."""
+    """The frames of [first, end), byte for byte, in batches of one term each, and configurations
+    alone (C4); a gap that reaches beyond [first, end) is cut there."""
     group: list[StoredEntry] = []
     nbytes = 0
     for record in records:
-        if group and (record.term != group[0].term or nbytes > _BATCH_BYTES):
+        if group and (
+            record.term != group[0].term
+            or nbytes > _BATCH_BYTES
+            or EntryKind.CONFIGURATION in (record.kind, group[-1].kind)
+        ):
             yield _batch(group, first, end)
             group, nbytes = [], 0
         group.append(record)

@@ -24,8 +24,8 @@ from copycat.member.verify import verify
 from copycat.storage._native import FaultEnv
 from copycat.storage.reader import segments
 from copycat.storage.snapshot_store import SnapshotStore
-from copycat.types import NO_ENTRY, EntryId, StorageLevel
-from tests.log.contract import contents, durable, expected, grow
+from copycat.types import NO_ENTRY, EntryId, EntryKind, Span, StorageLevel
+from tests.log.contract import batch, contents, durable, expected, grow
 from tests.log.test_directory import PATH, image, open_member, save
 
 LOG = f"{PATH}/log"
@@ -108,6 +108,23 @@ def test_f2_durable_entries_of_the_tail_that_became_zeros_are_lost_and_no_end() 
     directory = open_member(env)
     assert contents(directory.log) == expected(1, 12, 2)
     assert lost_upto(directory) == EntryId(2, 13)
+
+
+def test_c4_a_log_with_configurations_is_repaired() -> None:
+    env = FaultEnv()
+    directory = open_member(env)
+    log = directory.log
+    for index in range(1, 10):
+        is_configuration = index in {2, 3, 7}
+        kind = EntryKind.CONFIGURATION if is_configuration else EntryKind.TICK
+        log.append(batch(index, b"2:%d" % index, term=2, kind=kind))
+    durable(log)
+    log.mark_idle()
+    env.crash_process()
+    rot(env, 9)
+    again = open_member(env)
+    assert contents(again.log) == expected(1, 9, 2)
+    assert again.log.read(3, 9, 1 << 20).span == Span(2, 3, 4)
 
 
 def test_f11_damage_in_a_sealed_segment_is_repaired_at_the_next_start() -> None:
