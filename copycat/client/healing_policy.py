@@ -20,7 +20,11 @@ class HealingPolicy(msgspec.Struct, frozen=True, kw_only=True):
     target_passive: the same for passive members, whose places reserve members take.
     heal_after: a member is replaced when it was not heard for so long. heal_interval: between two
     steps. suspend_after: a passive member that was not heard for so long becomes a reserve, and
-    deletes its log when it comes back; 0: never. is_on: nothing is changed while it is off.
+    deletes its log when it comes back; 0: never. replace_slow_after: a voter that answers, and was
+    behind for so long while others were much nearer to the end of the log, gives its place to one
+    of them; 0: never. rebalance: a voter that is alive gives its place to a passive member of
+    another failure domain, where the voters are spread better then. is_on: nothing is changed
+    while it is off.
 
     ConfigurationError names all values that cannot be used.
     """
@@ -30,6 +34,8 @@ class HealingPolicy(msgspec.Struct, frozen=True, kw_only=True):
     heal_after: float = 30.0
     heal_interval: float = 10.0
     suspend_after: float = 3600.0
+    replace_slow_after: float = 0.0
+    rebalance: bool = True
     is_on: bool = True
 
     def __post_init__(self) -> None:
@@ -47,6 +53,7 @@ class HealingPolicy(msgspec.Struct, frozen=True, kw_only=True):
                 ("heal_after", self.heal_after, 0.1),
                 ("heal_interval", self.heal_interval, 0.1),
                 ("suspend_after", self.suspend_after, 0.0),
+                ("replace_slow_after", self.replace_slow_after, 0.0),
             )
             if not least <= value <= LONGEST_S
         ]
@@ -62,6 +69,8 @@ class HealingPolicy(msgspec.Struct, frozen=True, kw_only=True):
             round(self.heal_after * 1000),
             round(self.heal_interval * 1000),
             round(self.suspend_after * 1000),
+            round(self.replace_slow_after * 1000),
+            self.rebalance,
             self.is_on,
         )
 
@@ -74,5 +83,7 @@ class HealingPolicy(msgspec.Struct, frozen=True, kw_only=True):
             heal_after=record.heal_after_ms / 1000,
             heal_interval=record.heal_interval_ms / 1000,
             suspend_after=record.suspend_after_ms / 1000,
+            replace_slow_after=record.replace_slow_after_ms / 1000,
+            rebalance=record.rebalance,
             is_on=record.is_on,
         )

@@ -49,7 +49,7 @@ MEMBERS_MAX = ADDRESSES_MAX
 _VERSION = Struct("<H")
 _HEAD = Struct("<QQHB")
 """Name of the entry (term, index), number of members, whether a policy follows."""
-_POLICY = Struct("<HHQQQB")
+_POLICY = Struct("<HHQQQQBB")
 """Targets, three durations, whether it is on."""
 _MEMBER = Struct("<BBQ")
 """Type, flags, `since`."""
@@ -120,10 +120,21 @@ def encode_policy(policy: HealingPolicy) -> bytes:
 
 def decode_policy(reader: Reader, what: str) -> HealingPolicy:
     """The next bytes as a policy; ProtocolError."""
-    active, passive, after_ms, interval_ms, suspend_ms, is_on = reader.unpack(_POLICY)
-    if after_ms < 1 or interval_ms < 1 or is_on > 1 or max(active, passive) > MEMBERS_MAX:
+    *numbers, rebalance, is_on = reader.unpack(_POLICY)
+    active, passive, after_ms, interval_ms, suspend_ms, slow_ms = numbers
+    is_impossible = after_ms < 1 or interval_ms < 1 or max(active, passive) > MEMBERS_MAX
+    if is_impossible or max(rebalance, is_on) > 1:
         raise ProtocolError(f"{what}: a policy of healing that nobody could set")
-    return HealingPolicy(active, passive, after_ms, interval_ms, suspend_ms, bool(is_on))
+    return HealingPolicy(
+        active,
+        passive,
+        after_ms,
+        interval_ms,
+        suspend_ms,
+        slow_ms,
+        rebalance=bool(rebalance),
+        is_on=bool(is_on),
+    )
 
 
 def decode_configuration(data: Buffer, what: str) -> ConfigurationRecord:

@@ -106,6 +106,12 @@ class HealingPolicy(NamedTuple):
     """Between two steps."""
     suspend_after_ms: int = 3_600_000
     """A passive member that was not heard for so long becomes a reserve; 0: never."""
+    replace_slow_after_ms: int = 0
+    """A voter that answers and was behind for so long gives its place to a member that was much
+    nearer to the end of the log; 0: never."""
+    rebalance: bool = True
+    """Whether voters that are alive give their places to members of other failure domains, where
+    the voters are spread better then."""
     is_on: bool = False
     """Nothing is changed while it is off; the rest is kept."""
 

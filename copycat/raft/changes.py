@@ -146,7 +146,7 @@ def next_configuration(
         return ChangeRefusal.LAST_VOTER if change.type is not MemberType.ACTIVE else _WRONG
     if change.kind is ChangeKind.REMOVE:
         rest = now.without(change.member, entry)
-        return _without_leaving(rest) if record.is_promotable else rest
+        return _without_leaving(rest) if _is_half_of_swap(record) else rest
     if change.kind is ChangeKind.DEMOTE:
         return _lowered(change, record, now, entry)
     if change.kind is ChangeKind.ADD and record.address != change.address:
@@ -258,5 +258,10 @@ def _lowered(
         ),
         entry,
     )
-    ends_swap = record.is_promotable or (record.type is MemberType.ACTIVE and change.is_healing)
-    return _without_leaving(lowered) if ends_swap else lowered
+    return _without_leaving(lowered) if _is_half_of_swap(record) else lowered
+
+
+def _is_half_of_swap(record: MemberRecord) -> bool:
+    """Whether a swap that is half done is over without this member: either it was to get the vote,
+    or there is one voter less now, whoever asked for that."""
+    return record.is_promotable or record.type is MemberType.ACTIVE

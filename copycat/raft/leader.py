@@ -333,6 +333,7 @@ def on_tick(raft: State, leader_state: LeaderState, elapsed_ms: int) -> None:
         leader_state.commit_heartbeat_at_ms = NEVER_MS
         head_index = min(leader_state.reach_index, raft.commit_index)
         leader_state.heard.on_round(now_ms, leader_state.progress, head_index)
+        leader_state.lags.on_round(leader_state.progress, head_index, raft.commit_index)
         leader_feeding.follow_feeding(raft, leader_state)
         for peer in leader_state.progress:
             leader_state.replicator.send_heartbeat(raft, peer)

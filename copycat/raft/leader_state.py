@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copycat.raft.availability import HeardMembers
+from copycat.raft.lags import Lags
 from copycat.raft.pending_changes import PendingChanges
 from copycat.raft.read_index import ReadRounds
 from copycat.raft.replication import Replicator
@@ -27,6 +28,7 @@ class LeaderState:
         "is_second_look",
         "is_transfer_requested",
         "is_transfer_to_any",
+        "lags",
         "last_transfer_to",
         "limited",
         "next_reach_index",
@@ -54,6 +56,8 @@ class LeaderState:
         self.reads = ReadRounds()
         self.heard = HeardMembers()
         """Who answers heartbeats (C38)."""
+        self.lags = Lags()
+        """Who is behind, and who was nearer (C39)."""
         self.changes = PendingChanges()
         """What this leader was asked to change, and who is being promoted."""
         self.recent_index = 0

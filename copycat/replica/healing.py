@@ -9,30 +9,40 @@ from typing import Protocol
 
 from copycat.raft.change_requests import is_caught_up, may_append, missing_voters
 from copycat.raft.changes import ConfigurationChange
-from copycat.raft.configuration import Configuration
+from copycat.raft.configuration import Configuration, MemberRecord
 from copycat.raft.core import Raft
 from copycat.raft.healing import HealingPlan, HealingStep, MemberSight, is_healing
 from copycat.raft.leader_state import LeaderState
-from copycat.types import MemberId, MemberStatus
+from copycat.types import MemberId, MemberStatus, MemberType
 
 __all__ = ["Healing"]
 
 _LOG = logging.getLogger("copycat.replica")
 
 REST_MS_MAX = 3_600_000
-"""The same member is promoted again after this time at the latest."""
+"""The same member is promoted again after this time at the latest; and for so long it has to stay
+what it is for its rests to be short again."""
 
 
-class _Promotion:
-    """When a member was promoted last, and for how long it is not promoted again."""
+class _Rest:
+    """Since when a member is not promoted again, and for how long."""
 
     def __init__(self, now_ms: int, rest_ms: int) -> None:
-        self.at_ms = now_ms
+        self.since_ms = now_ms
         self.rest_ms = rest_ms
 
     def repeat(self, now_ms: int) -> None:
-        self.at_ms = now_ms
+        """It was promoted once more."""
+        self.since_ms = now_ms
         self.rest_ms = min(2 * self.rest_ms, REST_MS_MAX)
+
+    def is_over(self, now_ms: int) -> bool:
+        """Whether it may be promoted again."""
+        return now_ms >= self.since_ms + self.rest_ms
+
+    def is_forgotten(self, now_ms: int) -> bool:
+        """Whether the last promotion is so long ago that the next one counts as the first."""
+        return now_ms >= self.since_ms + self.rest_ms + REST_MS_MAX
 
 
 class HealedMembers(Protocol):
@@ -57,7 +67,7 @@ class Healing:
         self._raft = raft
         self._members = members
         self._ask = ask
-        self._promotions: dict[MemberId, _Promotion] = {}
+        self._rests: dict[MemberId, _Rest] = {}
         self._known = members.committed
         self._look_ms = 0
         """Before this time it is not looked whether there is a step to take."""
@@ -73,21 +83,32 @@ class Healing:
     # ---- what every member remembers -----------------------------------------------------
 
     def configuration_committed(self, configuration: Configuration) -> None:
-        """See `ClusterListener`."""
+        """See `ClusterListener`: a rest begins with a promotion, and again with the end of a
+        vote, so who could not keep its vote does not get it back at once."""
         before, self._known = self._known, configuration
         now_ms, rest_ms = self._raft.now_ms, configuration.policy.heal_interval_ms
         for each in configuration.members:
             record = before.record(each.member)
-            if record is None or record.type.rank + record.is_promotable >= (
-                each.type.rank + each.is_promotable
-            ):
+            if record is None:
                 continue
-            if each.member in self._promotions:
-                self._promotions[each.member].repeat(now_ms)
+            rest = self._rests.get(each.member)
+            is_raised = _is_raised(record, each)
+            if not is_raised and not (record.type is MemberType.ACTIVE is not each.type):
+                continue
+            if rest is None or rest.is_forgotten(now_ms):
+                self._rests[each.member] = _Rest(now_ms, rest_ms)
+            elif is_raised:
+                rest.repeat(now_ms)
             else:
-                self._promotions[each.member] = _Promotion(now_ms, rest_ms)
-        for member in [each for each in self._promotions if each not in configuration.ids]:
-            del self._promotions[member]
+                rest.since_ms = now_ms
+        for member in [each for each in self._rests if each not in configuration.ids]:
+            del self._rests[member]
+
+    @property
+    def resting(self) -> frozenset[MemberId]:
+        """Who is not promoted now."""
+        now_ms = self._raft.now_ms
+        return frozenset(each for each, rest in self._rests.items() if not rest.is_over(now_ms))
 
     def leader_changed(self, leader: MemberId, term: int) -> None:
         """See `ClusterListener`: a new leader begins by what it sees itself."""
@@ -131,17 +152,12 @@ class Healing:
 
     def _plan(self, leader_state: LeaderState) -> HealingPlan:
         raft, now = self._raft, self._raft.committed_configuration
-        resting = {
-            member
-            for member, each in self._promotions.items()
-            if raft.now_ms < each.at_ms + each.rest_ms
-        }
         return HealingPlan(
             now,
             raft.member,
             {peer: self._sight(leader_state, peer) for peer in now.others(raft.member)},
             self._may_append,
-            resting,
+            self.resting,
         )
 
     def _sight(self, leader_state: LeaderState, peer: MemberId) -> MemberSight:
@@ -152,7 +168,17 @@ class Healing:
             return MemberSight(silent_ms, is_in_reach=False)
         if progress.last_contact_ms >= heard.round_at_ms:
             silent_ms = 0
-        return MemberSight(silent_ms, is_caught_up(raft, leader_state, peer, progress))
+        is_in_reach = is_caught_up(raft, leader_state, peer, progress)
+        sight = MemberSight(silent_ms, is_in_reach)
+        slow_after_ms, lags = (
+            raft.committed_configuration.policy.replace_slow_after_ms,
+            leader_state.lags,
+        )
+        if not (slow_after_ms and lags.is_moving and heard.is_heard(peer)):
+            return sight
+        heartbeat_ms = raft.options.heartbeat_interval_ms
+        nearer = lags.nearer(peer, -(-slow_after_ms // heartbeat_ms))
+        return sight._replace(slow_ms=lags.rounds_behind(peer) * heartbeat_ms, nearer=nearer)
 
     def _may_append(self, configuration: Configuration) -> bool:
         leader_state = self._raft.leader_state
@@ -167,3 +193,7 @@ class Healing:
             self._term, self._obstacles = term, obstacles
             for each in obstacles:
                 _LOG.warning("%s cannot heal: %s", self._members.own_address, each)
+
+
+def _is_raised(before: MemberRecord, after: MemberRecord) -> bool:
+    return before.type.rank + before.is_promotable < after.type.rank + after.is_promotable

@@ -12,7 +12,9 @@ from copycat.protocol.member_record import HealingPolicy as PolicyRecord
 from copycat.types import EntryId, MemberId, MemberType
 
 A, B = MemberId(1), MemberId(2)
-POLICY = HealingPolicy(target_active=3, heal_after=1.5, suspend_after=0)
+POLICY = HealingPolicy(
+    target_active=3, heal_after=1.5, suspend_after=0, replace_slow_after=20, rebalance=False
+)
 
 
 def record(*members: MemberRecord, policy: PolicyRecord = POLICY.record) -> ConfigurationRecord:
@@ -21,13 +23,15 @@ def record(*members: MemberRecord, policy: PolicyRecord = POLICY.record) -> Conf
 
 def test_it_comes_back_as_it_was_set() -> None:
     assert HealingPolicy.of(POLICY.record) == POLICY
-    assert POLICY.record == PolicyRecord(3, 0, 1500, 10_000, 0, is_on=True)
+    assert POLICY.record == PolicyRecord(
+        3, 0, 1500, 10_000, 0, 20_000, rebalance=False, is_on=True
+    )
 
 
 def test_all_problems_are_named() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        HealingPolicy(target_active=-1, heal_after=0.0, suspend_after=-2.0)
-    for name in ("target_active", "heal_after", "suspend_after"):
+        HealingPolicy(target_active=-1, heal_after=0.0, suspend_after=-2.0, replace_slow_after=-1)
+    for name in ("target_active", "heal_after", "suspend_after", "replace_slow_after"):
         assert name in caught.value.message
 
 

@@ -37,10 +37,10 @@ class _Members:
 
 def policy_of(words: Sequence[str]) -> HealingPolicy:
     """Of `active=3 every=100` and the like; durations in ms."""
-    values = {"active": 0, "passive": 0, "after": 200, "every": 100, "suspend": 0}
+    values = {"active": 0, "passive": 0, "after": 200, "every": 100, "suspend": 0, "slow": 0}
     values |= {name: int(number) for name, number in (word.split("=") for word in words)}
-    active, passive, after, every, suspend = values.values()
-    return HealingPolicy(active, passive, after, every, suspend, is_on=True)
+    active, passive, after, every, suspend, slow = values.values()
+    return HealingPolicy(active, passive, after, every, suspend, slow, is_on=True)
 
 
 class Healers:

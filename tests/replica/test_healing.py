@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import logging
+from typing import NamedTuple
 
 import pytest
 
 from copycat.protocol.client import ChangeRequest, ServerMessage
 from copycat.protocol.member_record import HealingPolicy
+from copycat.raft.changes import ConfigurationChange
+from copycat.raft.configuration import Configuration, MemberRecord
+from copycat.replica.healing import REST_MS_MAX, Healing
 from copycat.replica.leadership_transfer import TransferOutcome
-from copycat.types import ChangeKind, MemberId, MemberType
+from copycat.types import ChangeKind, EntryId, MemberId, MemberType
+from tests.raft.cluster import Cluster as Cores
 from tests.replica.clusters import Cluster, Member
 
+C = MemberId(3)
 POLICY = HealingPolicy(3, 1, 3_000, 2_000, 20_000, is_on=True)
 
 
@@ -96,6 +102,59 @@ def test_c39_the_same_member_rests_for_a_time_that_doubles() -> None:
     cluster.run(80, 100)
     assert types(cluster)[dead.address] == "active"
     assert types(cluster)[passive.address] == "passive"
+
+
+class Remembered:
+    """What one process remembers of C, whose type changes, and where nobody leads."""
+
+    def __init__(self) -> None:
+        self.cluster = Cores(1)
+        self.entry = 0
+        self.healing = Healing(self.cluster.nodes[1].raft, Table(self.configuration("p")), ignore)
+
+    def configuration(self, mark: str) -> Configuration:
+        self.entry += 1
+        kind = MemberType.ACTIVE if mark == "a" else MemberType.PASSIVE
+        records = [MemberRecord(MemberId(1), MemberType.ACTIVE), MemberRecord(C, kind)]
+        policy = POLICY._replace(heal_interval_ms=100)
+        return Configuration.from_members(records, EntryId(1, self.entry), policy)
+
+    def becomes(self, mark: str) -> None:
+        self.healing.configuration_committed(self.configuration(mark))
+
+    def rests_for(self, limit_ms: int) -> int:
+        """How long it is until C has rested."""
+        for waited_ms in range(0, limit_ms, 100):
+            if C not in self.healing.resting:
+                return waited_ms
+            self.cluster.tick(1, 100)
+        return limit_ms
+
+
+class Table(NamedTuple):
+    """See `HealedMembers`."""
+
+    committed: Configuration
+    own_address: str = "a"
+
+
+def ignore(change: ConfigurationChange) -> None:
+    """Nobody is asked."""
+
+
+def test_c39_a_rest_doubles_begins_anew_with_the_end_of_the_vote_and_is_forgotten() -> None:
+    process = Remembered()
+    assert process.rests_for(1_000) == 0
+    process.becomes("a")
+    assert process.rests_for(1_000) == 100
+    for rest_ms in (200, 400, 800):
+        process.becomes("p")
+        assert process.rests_for(2_000) == rest_ms // 2
+        process.becomes("a")
+        assert process.rests_for(2_000) == rest_ms
+    process.cluster.tick(1, REST_MS_MAX)
+    process.becomes("p")
+    assert process.rests_for(2_000) == 100, "it was quiet for long"
 
 
 def test_c39_nothing_is_done_while_it_is_off() -> None:

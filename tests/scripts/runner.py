@@ -8,6 +8,7 @@ A transcript is blocks, a blank line between them: commands (a line each, or `;`
     propose 1 x y       one turn with these entries
     read 1 7            a linearizable read with token 7
     transfer 1 2        hand leadership over (0: to the best)
+    load 1 200          as `run`, with an entry that member 1 proposes before each step
     stabilize           deliver, save and sync in order until nothing moves
     deliver 1->2 [n]    the oldest n messages of this link (default: all)
     lose 1->2           throw away what is on its way on this link
@@ -45,8 +46,8 @@ A transcript is blocks, a blank line between them: commands (a line each, or `;`
     promote 1 4 active / demote 1 3 passive / remove 1 3    the same, each with a base if need be
     news                from here on `run` writes who is available, and says so (C38)
     flap 3 40 60        3 hears nobody for 40 ms, then everybody for 60 ms
-    policy 1 active=3 [passive=1] [after=200] [every=100] [suspend=1000]    ask member 1 that
-                        leaders heal so from here on, in ms (C39)
+    policy 1 active=3 [passive=1] [after=200] [every=100] [suspend=1000] [slow=200]    ask member 1
+                        that leaders heal so from here on, in ms (C39)
     domain 1 4 x [5]    ask member 1 to write that member 4 is in domain x, with weight 5
     healing             from here on `run` lets leaders heal, and says what they do
     wipe 3              its log and its state are deleted, as its core asked
@@ -285,16 +286,14 @@ class _Runner:
         return [at for at, item in enumerate(network) if (item.source, item.target) == pair]
 
     def do_deliver(self, link: str, count: str = "1000") -> None:
-        waiting = len(self._positions(link))
-        for _ in range(min(int(count), waiting)):
+        for _ in range(min(int(count), len(self._positions(link)))):
             self.cluster.deliver(self._positions(link)[0])
 
     def do_last(self, link: str) -> None:
         self.cluster.deliver(self._positions(link)[-1])
 
     def do_lose(self, link: str) -> None:
-        pair = _link(link)
-        network = self.cluster.network
+        network, pair = self.cluster.network, _link(link)
         network[:] = [item for item in network if (item.source, item.target) != pair]
 
     def do_drop(self, link: str) -> None:
@@ -365,6 +364,11 @@ class _Runner:
             if self.healers is not None:
                 self.lines += self.healers.advance_all()
                 self.do_stabilize()
+
+    def do_load(self, number: str, elapsed_ms: str) -> None:
+        for _ in range(int(elapsed_ms) // 20):
+            self.do_propose(number, "x")
+            self.do_run("20")
 
     def do_policy(self, number: str, *words: str) -> None:
         base = self.cluster.nodes[int(number)].raft.committed_configuration.entry

@@ -49,6 +49,8 @@ def test_c39_a_dead_voter_is_replaced_and_every_member_hears_of_it(
             "replace a member after       1 s",
             "time between two steps       0.2 s",
             "passive to reserve after     3600 s",
+            "replace a slow voter after   never",
+            "spread live voters           yes",
         ]
 
     growing(tmp_path, test)

@@ -168,16 +168,30 @@ def transfer(**options: Any) -> None:
     metavar="SECONDS",
     help="A passive member that was not heard for so long becomes a reserve; 0: never.",
 )
+@click.option(
+    "--replace-slow-after",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="A voter that is behind for so long gives its place to a quicker member; 0: never.",
+)
+@click.option(
+    "--rebalance/--no-rebalance",
+    "rebalance",
+    default=None,
+    help="Whether live voters give their places to members of other failure domains.",
+)
 @click.option("--on/--off", "is_on", default=None, help="Off: the leader changes nothing.")
 @_common
 def heal(**options: Any) -> None:
     """Show what the leader of the cluster that ADDRESS is in may change by itself when members are
-    away, or set it with the options: what is not given stays, and healing is switched on.
+    away, slow, or unevenly spread, or set it with the options: what is not given stays, and
+    healing is switched on.
 
     Exit code 3 when the cluster has no leader.
     """
     names = (
-        "target_active", "target_passive", "heal_after", "heal_interval", "suspend_after", "is_on"
+        "target_active", "target_passive", "heal_after", "heal_interval", "suspend_after",
+        "replace_slow_after", "rebalance", "is_on",
     )  # fmt: skip
     given = {name: options.pop(name) for name in names}
     policy = {name: value for name, value in given.items() if value is not None}

@@ -114,7 +114,9 @@ def _replacement_lines(view: ClusterView) -> list[str]:
         todo = ""
         if old.type is MemberType.ACTIVE:
             number = f"{old.member:032x}"[:ID_DIGITS]
-            todo = f", which has a vote until it is removed: copycat cluster remove {number}"
+            heals = view.policy.is_on and view.policy.target_active > 0
+            until = "until the leader heals that, or" if heals else "until"
+            todo = f", which has a vote {until} it is removed: copycat cluster remove {number}"
         lines.append(f"{name_in(view, new)} replaces {name_in(view, old)}{todo}")
     return lines
 
@@ -131,6 +133,7 @@ def policy_lines(view: ClusterView, *, as_json: bool) -> list[str]:
         }
         return [json.dumps(document)]
     suspend = f"{policy.suspend_after:g} s" if policy.suspend_after else "never"
+    slow = f"{policy.replace_slow_after:g} s" if policy.replace_slow_after else "never"
     return [
         f'healing is {"on" if policy.is_on else "off"} in cluster "{view.cluster}"',
         f"voters to be heard           {policy.target_active}",
@@ -138,6 +141,8 @@ def policy_lines(view: ClusterView, *, as_json: bool) -> list[str]:
         f"replace a member after       {policy.heal_after:g} s",
         f"time between two steps       {policy.heal_interval:g} s",
         f"passive to reserve after     {suspend}",
+        f"replace a slow voter after   {slow}",
+        f"spread live voters           {'yes' if policy.rebalance else 'no'}",
     ]
 
 
@@ -202,7 +207,11 @@ def _lag(view: ClusterView, line: MemberLine) -> _Lag | None:
 
 def _row(view: ClusterView, line: MemberLine) -> tuple[str, ...]:
     member, here = line.member, line.here
-    kind = f"{member.type}→active" if member.is_promotable else str(member.type)
+    kind = str(member.type)
+    if member.is_promotable:
+        kind += "→active"
+    elif member.is_leaving:
+        kind += "→passive"
     lag = "–" if (known := _lag(view, line)) is None else str(known)
     if here is None:
         unknown = "–", "–", "–", "–"
