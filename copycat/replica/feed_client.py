@@ -199,6 +199,11 @@ class FeedClient:
         self.feeder = NOBODY
         self.due_ms = self._left_until_ms
 
+    def link_opened(self, peer: MemberId) -> None:
+        """This member can write to `peer`: what waited for the link is asked at once."""
+        if peer == self.feeder:
+            self._ask_ms = self._clock.now_ms
+
     def link_ended(self, peer: MemberId) -> None:
         """The link to `peer` broke: what was asked is lost. It is asked again when the link is
         back, unless it is left before."""

@@ -69,7 +69,8 @@ class _Hold:
 
 
 class _Parked:
-    """A question that is answered later: at the next commit, or when its time is over."""
+    """A question that is answered later: at the next commit, when the asker has a link, or when
+    its time is over."""
 
     __slots__ = ("peer", "request", "until_ms")
 
@@ -109,7 +110,8 @@ class Feeder:
     # ---- questions -----------------------------------------------------------------------------
 
     def on_request(self, peer: MemberId, request: FeedRequest) -> None:
-        """A question arrived. It waits while the term that the answer names is not on the disk."""
+        """A question arrived. It waits while the term that the answer names is not on the disk, or
+        while this member has no link to write the answer on."""
         hold = self._holds.get(peer)
         if hold is None:
             hold = self._holds[peer] = _Hold()
@@ -124,6 +126,8 @@ class Feeder:
             self._park(peer, request)
         elif not self._may_be_fed(peer, request):
             self._answer(peer, request, FeedAnswerKind.NOT_YET)
+        elif peer not in self._raft.links:  # it has just dialled this member, which dials it back
+            self._park(peer, request, self._raft.options.election_timeout_ms)
         elif request.kind is FeedRequestKind.SNAPSHOT:
             self._serve_snapshot(peer, request, hold)
         else:
@@ -137,8 +141,8 @@ class Feeder:
         is_known = record is not None and record.is_stateful and record.since == request.since
         return is_known and not raft.is_reserve
 
-    def _park(self, peer: MemberId, request: FeedRequest) -> None:
-        until_ms = self._clock.now_ms + self._raft.options.heartbeat_interval_ms
+    def _park(self, peer: MemberId, request: FeedRequest, wait_ms: int = 0) -> None:
+        until_ms = self._clock.now_ms + (wait_ms or self._raft.options.heartbeat_interval_ms)
         self._parked.append(_Parked(peer, request, until_ms))
         self.due_ms = min(self.due_ms, until_ms)
 
@@ -153,7 +157,8 @@ class Feeder:
                     continue
                 last = hold.last if hold.stream == each.request.stream else each.request.last
                 is_snapshot = each.request.kind is FeedRequestKind.SNAPSHOT
-                if commit_index > last.index or is_snapshot:
+                is_linked = each.peer in self._raft.links
+                if is_linked and (commit_index > last.index or is_snapshot):
                     self.on_request(each.peer, each.request)
                 elif now_ms >= each.until_ms:
                     self._say_nothing_newer(each.peer, each.request)

@@ -60,6 +60,10 @@ class Feeding:
         self.due_ms = min(self._feeder.due_ms, self._client.due_ms)
         self.is_idle = self.due_ms == NEVER_MS
 
+    def link_opened(self, peer: MemberId) -> None:
+        """This member can write to `peer`."""
+        self._client.link_opened(peer)
+
     def link_ended(self, peer: MemberId) -> None:
         """The link to `peer` broke."""
         self._feeder.link_ended(peer)

@@ -446,6 +446,7 @@ class Replica:
     def _on_peer_up(self, event: Reachable) -> None:
         self.outage.link_up(event.peer)
         self._driver.link_opened(event.peer)
+        self.feeding.link_opened(event.peer)
         self._step(event)
         self._cluster_requests.link_opened(event.peer)
         self._availability.link_changed(event.peer, is_up=True)

@@ -64,6 +64,49 @@ def test_an_asker_that_starts_again_counts_its_streams_from_one_again(
     assert [each.prev for each in fed if each.stream == 77] == [NO_ENTRY, NO_ENTRY]
 
 
+def unlink(source: Member, target: Member) -> None:
+    """`source` cannot write to `target` any more."""
+    source.host.links.discard(target.member)
+    source.replica.peer_down(target.member)
+    source.turn()
+
+
+def test_an_answer_waits_for_the_link_to_the_asker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The asker has just started and dialled the feeder, which dials it back: without its link
+    the answer would be lost, and the asker would wait an election timeout for it."""
+    cluster, _, passive = cluster_with_passive()
+    feeder = feeder_of(cluster, passive)
+    unlink(feeder, passive)
+    frames = watch([feeder], monkeypatch)
+    ask(feeder, passive, question(passive, 77, 1))
+    assert not frames
+    cluster.run(1, 0)
+    fed = [decode_fed_entries(f)[0] for _, _, f in frames if f.type == FrameType.FED_ENTRIES]
+    assert [each.stream for each in fed] == [77]
+
+
+def test_an_answer_waits_no_longer_than_the_asker(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, _, passive = cluster_with_passive()
+    feeder = feeder_of(cluster, passive)
+    cluster.blocked.add((feeder.member, passive.member))
+    unlink(feeder, passive)
+    ask(feeder, passive, question(passive, 77, 1))
+    feeder.turn(feeder.replica.raft.options.election_timeout_ms)
+    assert not feeder.replica.feeding._feeder._parked
+
+
+def test_what_is_asked_without_a_link_is_asked_as_soon_as_there_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster, _, passive = cluster_with_passive()
+    feeder = feeder_of(cluster, passive)
+    unlink(passive, feeder)
+    frames = watch([passive], monkeypatch)
+    cluster.run(2, 0)  # no time passes
+    assert FrameType.FEED_REQUEST in {f.type for _, to, f in frames if to == feeder.member}
+    assert feeder_of(cluster, passive) is feeder
+
+
 def test_a_question_that_waits_for_a_save_makes_no_turn_due(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -123,6 +166,7 @@ def test_c27_gaps_that_are_made_during_a_transfer_do_not_end_it(
     leader, away = left_behind(net)
     (follower,) = [each for each in net.disks.values() if each not in (leader, away)]
     feeder, own = follower.replica.feeding._feeder, away.replica.raft.own_record
+    follower.replica.raft.links |= {away.node.member}
 
     def ask_after(number: int, entry: EntryId) -> EntryId:
         kind = FeedRequestKind.SNAPSHOT
@@ -166,6 +210,7 @@ def test_c27_who_lacks_what_a_snapshot_would_cover_is_not_busy(
     leader, away = left_behind(net)
     (follower,) = [each for each in net.disks.values() if each not in (leader, away)]
     feeder, own = follower.replica.feeding._feeder, away.replica.raft.own_record
+    follower.replica.raft.links |= {away.node.member}
     kinds: list[FeedAnswerKind] = []
 
     def answer(peer: MemberId, request: FeedRequest, kind: FeedAnswerKind) -> None:
