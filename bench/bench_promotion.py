@@ -17,7 +17,10 @@ from bench.cluster import Processes
 from bench.filled import Filled
 from bench.foreground import Foreground
 from bench.scale import scaled
+from copycat.client.healing_policy import HealingPolicy
 from copycat.errors import MemberUnreachableError
+from copycat.protocol.client import ClusterView
+from copycat.types import MemberType
 
 TIMES = scaled(20, 2)
 GROUP = "promotion of a passive member, ms"
@@ -145,6 +148,59 @@ def bench_promotion_replacement(benchmark: Any, disk: Path) -> None:
         failed_commands=len(failures),
     )
     print(f"\n{benchmark.name}: {benchmark.extra_info}")
+
+
+def bench_promotion_healed(benchmark: Any, disk: Path) -> None:
+    """The same without an operator: the leader finds out that a follower is dead, and heals.
+
+    From SIGKILL until the leader says that three voters are there that it hears. `heal_after_ms`
+    of that the leader waits, and `heal_interval_ms` between its two steps.
+    """
+    benchmark.group = GROUP
+    benchmark.name = "promotion[by a leader that heals]"
+    policy = HealingPolicy(target_active=3, heal_after=1.0, heal_interval=0.1)
+    times: list[float] = []
+    failures: list[str] = []
+
+    async def one(members: Processes, operator: Operator, load: Foreground, spare: int) -> int:
+        leader = await asyncio.to_thread(members.leader)
+        dead = next(number for number in members.children if number not in (leader, spare))
+        await load.answer_after(time.monotonic())
+        killed = members.kill(dead)
+        while not _is_healed(await operator.view(), members.addresses[dead]):  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        times.append(time.monotonic() - killed)
+        await asyncio.to_thread(members.start, dead)
+        await asyncio.to_thread(members.wait_applied, dead)
+        return dead
+
+    async def run(members: Processes) -> None:
+        spare = await newcomer(members)
+        async with (
+            Foreground(members.addresses, 1) as load,
+            Operator(members.addresses) as operator,
+        ):
+            await operator.set_policy(policy)
+            for _ in range(TIMES):
+                spare = await one(members, operator, load, spare)
+        failures.extend(load.failures)
+
+    with Processes(disk) as members:
+        benchmark.pedantic(lambda: asyncio.run(run(members)), rounds=1, iterations=1)
+    benchmark.extra_info.update(
+        durability="fsync",
+        times=TIMES,
+        **_in_ms(times),
+        heal_after_ms=policy.heal_after * 1e3,
+        heal_interval_ms=policy.heal_interval * 1e3,
+        failed_commands=len(failures),
+    )
+    print(f"\n{benchmark.name}: {benchmark.extra_info}")
+
+
+def _is_healed(view: ClusterView, dead: str) -> bool:
+    voters = [one.address for one in view.members if one.type is MemberType.ACTIVE]
+    return len(voters) == 3 and dead not in voters
 
 
 def _in_ms(times: list[float]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from typing import Self
 
 from bench.member import CLUSTER
 from copycat.client.cluster_connection import ClusterConnection
+from copycat.client.healing_policy import HealingPolicy
 from copycat.client.membership import Membership, find_member
 from copycat.protocol.client import ClusterView, MemberView
 from copycat.types import MemberType
@@ -66,3 +67,7 @@ class Operator:
         """Take a member out of the cluster."""
         member, view = await self.member(address)
         await self._membership.remove(member, view.entry)
+
+    async def set_policy(self, policy: HealingPolicy) -> None:
+        """Have the leader heal by `policy`."""
+        await self._membership.set_policy(policy.record, (await self.view()).entry)

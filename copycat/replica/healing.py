@@ -124,7 +124,7 @@ class Healing:
         policy = raft.committed_configuration.policy
         if leader_state is None or now_ms < self._look_ms or not is_healing(policy):
             return
-        self._look_ms = now_ms + raft.options.election_timeout_ms
+        self._look_ms = now_ms + raft.options.heartbeat_interval_ms  # each round shows more
         stepped_ms = self._stepped_ms
         if stepped_ms is not None and now_ms < stepped_ms + policy.heal_interval_ms:
             return
