@@ -242,16 +242,17 @@ class Cluster:
 
     def _look_at_healing(self, number: int, replica: Replica) -> None:
         step, known = replica.healing.last_step, (replica, replica.healing.steps)
-        if step is None or self._healing_steps.get(number) == known:
-            return
-        self._healing_steps[number] = known
-        self.trace.mark(f"healing: {step.change.kind.name.lower()} to {step.change.type}")
-        base = self.raft.membership.by_name(step.change.base)
-        self.healing.stepped(number, replica.raft, step, base)
+        if step is not None and self._healing_steps.get(number) != known:
+            self._healing_steps[number] = known
+            self.trace.mark(f"healing: {step.change.kind.name.lower()} to {step.change.type}")
+            base = self.raft.membership.by_name(step.change.base)
+            self.healing.stepped(number, replica.raft, step, base)
+        self.healing.looked(number, replica.raft)
 
     def touched(self, host: SimHost) -> None:
         if host.is_up and host.replica is not None:
-            self._look_at_healing(host.number, host.replica)
+            if self.options.heals:
+                self._look_at_healing(host.number, host.replica)
             self.raft.after_step(host)
             raft = host.replica.raft
             if host.state is ServerState.LEADER:

@@ -12,6 +12,7 @@ from copycat.raft.changes import ConfigurationChange
 from copycat.raft.configuration import Configuration
 from copycat.raft.core import Raft
 from copycat.raft.healing import HealingCause, HealingStep
+from copycat.raft.progress import Progress
 from copycat.sim.checkers.healing import HealingChecker
 from copycat.types import EntryId, MemberId, MemberType, ServerState
 from tests.raft.cluster import Cluster
@@ -112,6 +113,19 @@ def test_a_dead_voter_may_go() -> None:
     world = World()
     world.isolate(C)
     world.run(20)
+    world.step(ConfigurationChange.demote(C, PASSIVE, ENTRY), configuration(THREE))
+
+
+def test_a_step_that_is_committed_in_its_own_turn_is_judged_by_what_was_known_before() -> None:
+    """Seed 289133190294: a leader alone in its majority made a dead member a reserve, for which
+    the core begins anew in the same turn; the checker took the dead one for heard."""
+    world = World()
+    world.isolate(C)
+    world.run(20)
+    world.checker.looked(0, world.raft)
+    leader_state = world.raft.leader_state
+    assert leader_state is not None
+    leader_state.progress[C] = Progress(1, world.raft.now_ms)
     world.step(ConfigurationChange.demote(C, PASSIVE, ENTRY), configuration(THREE))
 
 

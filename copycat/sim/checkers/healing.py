@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from copycat.protocol.member_record import MemberRecord
 from copycat.raft.changes import next_configuration, with_vote
 from copycat.raft.configuration import Configuration
 from copycat.raft.core import Raft
 from copycat.raft.healing import HealingStep
 from copycat.raft.leader_state import LeaderState
+from copycat.raft.progress import Progress
 from copycat.raft.spread import Swap, spread, swapped
 from copycat.sim.checkers.log_history import violated
 from copycat.types import ChangeKind, ChangeRefusal, EntryId, MemberId, MemberType
@@ -21,6 +24,16 @@ class HealingChecker:
     def __init__(self) -> None:
         self._last_ms: dict[tuple[int, int], int] = {}
         """By member and term: when the leader took its last step."""
+        self._progress: dict[int, dict[MemberId, Progress]] = {}
+        """By leader: what it knew of its peers after the turn before. A step that is committed in
+        its own turn puts a new `Progress` in the place of the one that it went by."""
+
+    def looked(self, number: int, raft: Raft) -> None:
+        """A turn of this member is over, and any step of it was checked."""
+        if raft.leader_state is not None:
+            self._progress[number] = dict(raft.leader_state.progress)
+        else:
+            self._progress.pop(number, None)
 
     def stepped(self, number: int, raft: Raft, step: HealingStep, before: Configuration) -> None:
         """A leader asked for this step; `before` is the configuration that it is based on."""
@@ -31,7 +44,8 @@ class HealingChecker:
         record = before.record(step.change.member)
         if record is None or step.change.base != before.entry:
             raise violated("C39", "a step about nobody", leader=number, step=step)
-        sight = _Sight(raft, leader_state, before)
+        progress = {**leader_state.progress, **self._progress.get(number, {})}
+        sight = _Sight(raft, leader_state, before, progress)
         if not sight.may_be(step, record):
             raise violated(
                 "C39",
@@ -80,18 +94,28 @@ class HealingChecker:
 
 
 class _Sight:
-    """What a leader has seen itself, as its core has it."""
+    """What a leader has seen itself, as its core has it.
 
-    def __init__(self, raft: Raft, leader_state: LeaderState, before: Configuration) -> None:
+    progress: of its peers, as it was before the step.
+    """
+
+    def __init__(
+        self,
+        raft: Raft,
+        leader_state: LeaderState,
+        before: Configuration,
+        progress: Mapping[MemberId, Progress],
+    ) -> None:
         self._raft = raft
         self._leader_state = leader_state
+        self._progress = progress
         self.before = before
         self.heard = frozenset(
             each for each in before.ids if not leader_state.heard.silent_rounds(each)
         )
 
     def silent_ms(self, record: MemberRecord) -> int:
-        progress = self._leader_state.progress.get(record.member)
+        progress = self._progress.get(record.member)
         return 0 if progress is None else self._raft.now_ms - progress.last_contact_ms
 
     def is_slow(self, member: MemberId, step: HealingStep) -> bool:
