@@ -188,6 +188,7 @@ class Cluster:
             hosts=self.hosts,
             clients=self.clients,
             way_back=way_back,
+            membership=self.raft.membership,
             churn=Churn(
                 self.hosts[:n_drawn],
                 self.ids,

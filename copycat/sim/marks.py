@@ -96,6 +96,7 @@ RARE = (
     "feeder left",
     "feeder renamed",
     "entries refused",
+    "log damaged after a disk was lost",
     "offer of a snapshot to a member that has it",
     "order to campaign after its term",
     "poll answered late",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from copycat.seeded_random import SimRandom
+from copycat.sim.checkers.membership import MembershipChecker
 from copycat.sim.churn import Churn
 from copycat.sim.fault_trigger import FaultTrigger
 from copycat.sim.host import SimHost
@@ -41,6 +42,7 @@ class Nemesis:
         clients: Sequence[SimClient | SessionClient],
         churn: Churn,
         way_back: WayBack,
+        membership: MembershipChecker,
     ) -> None:
         self._options = options
         self._world = world
@@ -52,6 +54,7 @@ class Nemesis:
         self._clients = clients
         self._churn = churn
         self._way_back = way_back
+        self._membership = membership
         self._is_over = not options.faults
         self._round = 0
         self._wrong_number = options.wrong_clock
@@ -165,19 +168,35 @@ class Nemesis:
 
         Only one member at a time has lost entries, so every other member that acknowledged one of
         them still has a copy that can be read. And all members must be allowed to vote, for the
-        damaged one may have been the only one that had the end of its log (C12, C16). A voter
-        whose disk is gone for good is such a loss itself, and may have been the other one.
+        damaged one may have been the only one that had the end of its log (C12, C16).
         """
         host = self._victim()
+        living = [one for one in self._hosts if one.was_started and not one.is_over]
         is_next = not any(
             one.disk_model.has_unseen_damage or one.disk_model.loss.entries_before
-            for one in self._hosts
+            for one in living
         )
-        started = [one for one in self._hosts if one.was_started]
-        if host.is_up and is_next and all(one.may_vote and not one.is_over for one in started):
+        bears_loss = is_next and all(one.may_vote for one in living) and self._can_elect(host)
+        if host.is_up and bears_loss:
+            is_second = len(living) < sum(one.was_started for one in self._hosts)
+            self._trace.mark("log damaged after a disk was lost" if is_second else "log damaged")
             host.lose_power()
             host.disk.rot()
             self.restart(host, self._down_us())
+
+    def _can_elect(self, damaged: SimHost) -> bool:
+        """Whether the voters elect a leader although `damaged` votes for none of them.
+
+        A voter whose disk is gone for good, and that nobody has removed so far, votes no more
+        either. Of three voters, or four, one such loss is what they bear; five bear two.
+        """
+        ids = self._membership.ids
+        whole = [
+            ids[one.number]
+            for one in self._hosts
+            if one is not damaged and one.was_started and not one.is_over
+        ]
+        return all(each.has_quorum(whole) for each in self._membership.possible)
 
     def _disk_rollback(self) -> None:
         """Copy a disk, or put an earlier copy back."""

@@ -83,6 +83,14 @@ class MembershipChecker:
         """The last of the history."""
         return self.committed[-1]
 
+    @property
+    def possible(self) -> list[Configuration]:
+        """The newest committed one, and those that leaders have appended since: whoever is elected
+        next goes by one of them."""
+        newest = self.newest_committed
+        later = [each for name, each in self._by_name.items() if name > newest.entry]
+        return [newest, *later]
+
     def by_name(self, entry: EntryId) -> Configuration:
         """The configuration of this name, which some member has shown."""
         return self._by_name[entry]
