@@ -164,7 +164,7 @@ class LostEntries:
         is_regressed: bool = False,
     ) -> None:
         self._env = env
-        self._directory = directory
+        self.directory = directory
         self._path = f"{directory}/{ACCEPTED_LOSS_FILE if is_accepted else LOST_ENTRIES_FILE}"
         self.lost_upto = lost_upto
         self.first_index = first_index
@@ -196,7 +196,7 @@ class LostEntries:
         continues the recovery."""
         LostEntries(
             self._env,
-            self._directory,
+            self.directory,
             self.lost_upto,
             first_index=self.first_index,
             term=self.term,

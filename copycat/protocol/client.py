@@ -317,6 +317,9 @@ class ClusterView(msgspec.Struct, frozen=True):
     policy: HealingPolicy = NO_HEALING
     feeder: MemberId = MemberId(0)
     """Whom the member that answers asks for entries; 0: nobody, the leader sends them."""
+    obstacles: str = ""
+    """While no leader is known: why the member that answers does not help to elect one, in words.
+    Empty when the next election may succeed, as far as it knows."""
 
 
 class ChangeRefused(msgspec.Struct, frozen=True):

@@ -160,6 +160,7 @@ def encode_cluster_answer(message: ClusterView | ChangeRefused) -> bytes:
         texts = (message.cluster, message.version, message.durability)
         parts = [fixed, *map(_pack_wide, ids), *map(pack_text, texts)]
         parts += [_pack_members(message.members), encode_policy(message.policy)]
+        parts += [pack_text(message.obstacles, REASON_MAX, cut=True)]
         return encode_frame(FrameType.CLUSTER_VIEW, b"".join(parts))
     fixed = _REFUSED.pack(message.request, message.refusal, *message.entry)
     words = pack_text(message.leader) + pack_text(message.reason, REASON_MAX, cut=True)
@@ -233,6 +234,7 @@ def _view(reader: Reader) -> ClusterView:
         members=_members(reader, "CLUSTER_VIEW"),
         policy=decode_policy(reader, "CLUSTER_VIEW"),
         feeder=feeder,
+        obstacles=reader.text(REASON_MAX),
     )
 
 

@@ -306,6 +306,7 @@ class ClusterRequests:
             members=self._members_of(configuration),
             policy=configuration.policy,
             feeder=status.feeder_member,
+            obstacles=self._outage.obstacles(),
         )
 
     def _members_of(self, configuration: Configuration) -> tuple[MemberView, ...]:

@@ -19,6 +19,7 @@ import msgspec
 from copycat.config import RaftOptions
 from copycat.errors import DirectoryRefusedError, require
 from copycat.protocol.client import Refusal
+from copycat.protocol.member_record import MemberRecord, member_name
 from copycat.raft.configuration import Configuration
 from copycat.raft.core import Raft
 from copycat.raft.effects import PeerRegressed, RecordLoss, StopForGood
@@ -33,7 +34,7 @@ from copycat.replica.members import Judgement, MemberTable
 from copycat.replica.options import MemberStores
 from copycat.replica.proposals import WriteStall
 from copycat.storage.interface import ReplicaLog
-from copycat.types import Durability, EntryId, MemberId, ServerState
+from copycat.types import Durability, EntryId, MemberId, MemberType, ServerState
 
 __all__ = ["ElectionObstacles", "Outage", "RecoveryStatus", "Status"]
 
@@ -151,6 +152,9 @@ class RecoveryStatus:
         lost_entries = self._lost_entries = stores.lost_entries
         self._new_record = stores.regressed
         self._again_ms = 0
+        self._led_ms = -1
+        """When a leader was known last, or when that was looked at for the first time."""
+        self._leaderless_ms = 0
         self._is_removing = False
         self._waiting: RecordLoss | None = None
         """It is recorded as soon as the record of an earlier loss is deleted."""
@@ -167,6 +171,34 @@ class RecoveryStatus:
             if self._lost_entries is not None and self._raft.eligibility.is_recovering
             else ""
         )
+
+    @property
+    def way_out(self) -> str:
+        """Who may have the missing entries, and what to do if nobody has; empty while a leader is
+        known or may still be elected."""
+        patience_ms = SILENT_ELECTIONS * self._raft.options.election_timeout_ms
+        lost_entries, members = self._lost_entries, self._members
+        if lost_entries is None or self._leaderless_ms < patience_ms:
+            return ""
+        away = [
+            self._voter_text(each)
+            for each in members.configuration.members
+            if each.type is MemberType.ACTIVE
+            and each.member != members.member
+            and each.member not in members.links
+        ]
+        who = f"{' or '.join(away)}, which it cannot reach," if away else "another voter"
+        return (
+            f"no leader was elected for {self._leaderless_ms / 1000:.0f} s: it waits for {who} to"
+            " come back with these entries; if nobody does, stop this member and run: copycat"
+            f" recover {lost_entries.directory} --accept-missing-entries"
+        )
+
+    def _voter_text(self, voter: MemberRecord) -> str:
+        rows = self._members.configuration.members
+        name = member_name(voter.member, voter.address, [each.address for each in rows])
+        is_lost = any(each.replaces == voter.member for each in rows)
+        return f"{name} (whose disk was lost)" if is_lost else name
 
     @property
     def regressed(self) -> tuple[str, ...]:
@@ -262,6 +294,9 @@ class RecoveryStatus:
         """Now and then, in a turn: end the recovery, or log what is missing and why it waits."""
         self._look_at_peers()
         lost_entries, raft = self._lost_entries, self._raft
+        if raft.leader or self._led_ms < 0:
+            self._led_ms = now_ms
+        self._leaderless_ms = now_ms - self._led_ms
         if lost_entries is None:
             return
         if not (raft.eligibility.is_recovering or raft.eligibility.has_accepted_loss):
@@ -276,13 +311,14 @@ class RecoveryStatus:
             self._again_ms = now_ms + AGAIN_MS
             _LOG.warning(
                 "%s: %s %s (%d are here): it votes only for a member that has them, and waits"
-                " for a leader to give them back",
+                " for a leader to give them back%s",
                 self._members.own_address,
                 lost_entries,
                 "are missing in this older copy"
                 if lost_entries.is_regressed
                 else "were damaged on this disk",
                 self._log.last_index,
+                f"; {way_out}" if (way_out := self.way_out) else "",
             )
 
     def _removed(self, _: None) -> None:
@@ -325,6 +361,8 @@ class ElectionObstacles:
             clauses.append(
                 f"{address} misses {missing_entries} and votes only for a member that has them"
             )
+        if missing_entries and self._recovery.way_out:
+            clauses.append(self._recovery.way_out)
         if Restriction.LOST in restrictions:
             clauses.append(
                 f"{address} may lack entries that it had acknowledged, and has no vote until a"
@@ -476,23 +514,27 @@ class Outage:
         since_ms = self._clock.now_ms - self._leaderless_ms
         missing = [peer for peer in peers if not self._is_reachable(peer, since_ms)]
         up = {self._members.member} | (peers.keys() - missing)
+        missing = [peer for peer in missing if configuration.has_vote(peer)]
+        names, obstacles = ", ".join(self._name(peer) for peer in missing), self.obstacles()
         if configuration.has_quorum(up):
             reason = f"no leader has been known for {since_ms / 1000:.1f} s"
-            reason += self._obstacle_texts()
+            reason += f"; unreachable: {names}" if missing else ""
+            reason += f"; {obstacles}" if obstacles else ""
             return RefusalReason(Refusal.NO_LEADER, reason, (), since_ms)
-        missing = [peer for peer in missing if configuration.has_vote(peer)]
-        names = ", ".join(self._name(peer) for peer in missing)
         reason = (
             f"{_count(up, self._members)} reachable, {configuration.quorum_size} needed;"
             f" no leader for {since_ms / 1000:.1f} s;"
-            f" unreachable: {names}{self._obstacle_texts()}"
+            f" unreachable: {names}"
         )
+        reason += f"; {obstacles}" if obstacles else ""
         addresses = tuple(sorted(peers[peer] for peer in missing))
         return RefusalReason(Refusal.NO_QUORUM, reason, addresses, since_ms)
 
-    def _obstacle_texts(self) -> str:
-        texts = [] if self._obstacles is None else self._obstacles.texts()
-        return "".join(f"; {text}" for text in texts)
+    def obstacles(self) -> str:
+        """Why this member does not help to elect a leader, while none is known, in words."""
+        if self._leader or self._obstacles is None:
+            return ""
+        return "; ".join(self._obstacles.texts())
 
     def _is_reachable(self, peer: MemberId, leaderless_ms: int) -> bool:
         if peer not in self._members.links:

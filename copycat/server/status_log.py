@@ -13,6 +13,7 @@ from collections.abc import Callable
 from copycat.config import ServerOptions
 from copycat.protocol.client import Refusal
 from copycat.raft.configuration import Configuration
+from copycat.replica.connections import RefusalReason
 from copycat.replica.proposals import WriteStall
 from copycat.replica.replica import Replica
 from copycat.types import ServerState
@@ -20,6 +21,9 @@ from copycat.types import ServerState
 __all__ = ["StatusLog", "waiting_text"]
 
 log = logging.getLogger("copycat.server")
+
+STALLED_ELECTIONS = 10
+"""So many election timeouts without a leader, while a majority is reachable, are logged."""
 
 REFUSED_SHOWN = 8
 """How many of the newest refusals a line about a start repeats."""
@@ -44,6 +48,8 @@ class StatusLog:
         self._lost_s: float | None = None
         """When the quorum was lost; None while there is one, and before the first leader."""
         self._had_leader = False
+        self._is_stall_told = False
+        """It was logged that no leader is elected although a majority is reachable."""
         self._raft = replica.raft
         self._disk_space = replica.disk_space
         self._write_stall = replica.disk_space.write_stall
@@ -104,6 +110,7 @@ class StatusLog:
                 " (this member)" if is_own else "",
             )
             self._had_leader = True
+            self._is_stall_told = False
             self._log_quorum_regained(now)
         raft = self._replica.raft
         self._leader, self._term, self._since_s = raft.leader, raft.current_term, now
@@ -118,12 +125,28 @@ class StatusLog:
         if self._leader or not self._had_leader:
             return
         why = self._replica.outage.explain()
+        if why.code is Refusal.NO_LEADER:
+            self._log_stall(why)
+            return
         if why.code is not Refusal.NO_QUORUM or why.missing == self._missing:
             return
         self._missing = why.missing
         if self._lost_s is None:
             self._lost_s = self._since_s
         log.warning("%s: the quorum is lost: %s", self._name, why.reason)
+
+    def _log_stall(self, why: RefusalReason) -> None:
+        """Log once that elections do not end, although a majority is reachable."""
+        if self._is_stall_told or why.since_ms < STALLED_ELECTIONS * self._interval_s * 1000:
+            return
+        self._is_stall_told = True
+        log.warning(
+            "%s: no leader is elected although a majority is reachable: %s; copycat cluster status"
+            " %s says which of the others does not vote for it, and why",
+            self._name,
+            why.reason,
+            self._replica.members.own_address,
+        )
 
     def log_missing_members(self, unlinked: dict[str, str], seconds: float) -> None:
         """Log for which members a start waits.
@@ -139,7 +162,8 @@ class StatusLog:
                 if status.missing_entries
                 else ""
             )
-            text = f"waiting for an election in term {status.term}{missing}"
+            away = "".join(f"; {address}: {why}" for address, why in sorted(unlinked.items()))
+            text = f"waiting for an election in term {status.term}{missing}{away}"
         refused = "".join(f"; {each}" for each in self._refused()[-REFUSED_SHOWN:])
         log.warning("%s: %s (for %.0f s by now)%s", self._name, text, seconds, refused)
 

@@ -49,6 +49,8 @@ class FakeCluster:
         self.waiting: dict[str, MemberId] = {}
         """Servers that wait to be added, by address."""
         self.down: set[str] = set()
+        self.obstacles: dict[str, str] = {}
+        """By address: why that member does not help to elect a leader."""
         self.cut_off: set[str] = set()
         """Members that run, and have no link to any other."""
         self.used_ids = {one.member for one in self.members.values()}
@@ -130,6 +132,7 @@ class FakeCluster:
             cluster="orders",
             version="0.1.0",
             durability="fsync",
+            obstacles=self.obstacles.get(address, ""),
             members=tuple(
                 msgspec.structs.replace(
                     each,

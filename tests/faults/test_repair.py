@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import shutil
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,9 +14,12 @@ from typing import Any, NoReturn
 import pytest
 
 from copycat import CopycatClient, CopycatServer, CorruptLogError, DiskError
+from copycat.cli.cluster.app import ClusterOptions, run_cluster
 from copycat.member.markers import LOST_ENTRIES_FILE, NOTE_FILE
+from copycat.member.recover import accept_lost_entries
 from copycat.member.verify import verify
 from copycat.server import startup
+from copycat.storage import Env
 from copycat.storage.reader import compare, entries, segments
 from tests.server.cluster import Book, Trio, run
 
@@ -202,6 +206,54 @@ def test_f17_without_a_good_snapshot_it_is_sent_one(tmp_path: Path) -> None:
             await trio.start(str(away.address))
             await check_equal(trio, 122)
             assert list((path / "snapshots").glob("*.snap.bad"))
+
+    run(play)
+
+
+@pytest.mark.slow
+def test_c12_one_gone_and_one_damaged_wait_for_their_operator(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two losses of three voters: the entries that both had are lost, and both members that are
+    left say what they wait for. When their operator accepts the loss, they go on."""
+
+    async def play() -> None:
+        async with AsyncExitStack() as stack:
+            trio = await trio_of(tmp_path, stack)
+            whole, (absent, damaged) = trio.followers[0], [trio.leader, trio.followers[1]]
+            await whole.shutdown()
+            async with CopycatClient(*trio.addresses) as client:
+                for number in range(120, 156):
+                    await client.submit(Book.add(number))
+            await absent.shutdown()
+            await damaged.shutdown()
+            shutil.rmtree(directory_of(absent))
+            path = directory_of(damaged)
+            lose_the_tail(path)
+            left = [str(whole.address), str(damaged.address)]
+            starting = asyncio.create_task(trio.start(*left))
+            wait = f"it waits for {absent.address}, which it cannot reach"
+            command = f"run: copycat recover {path} --accept-missing-entries"
+            with caplog.at_level(logging.WARNING):
+                await trio.until(lambda: f"{wait}, to come back" in caplog.text)
+            assert command in caplog.text
+            assert f"; {absent.address}: connection refused" in caplog.text
+            asker = ClusterOptions((left[0],))
+            assert await asyncio.to_thread(run_cluster, "status", asker) == 3
+            out = capsys.readouterr().out
+            assert "no leader · quorum 2 of 3, 2 reachable, writes are paused until" in out
+            assert f"{damaged.address}: {damaged.address} misses entries from 161 on" in out
+            assert wait in out
+            assert command in out
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            accept_lost_entries(Env(), str(path), "test")
+            await trio.start(*left)
+            async with CopycatClient(*left) as client:
+                await client.submit(Book.add(1_000))
+                result = await client.submit(Book.all())
+            assert result[:120] == list(range(120))
+            assert result[-1] == 1_000
 
     run(play)
 

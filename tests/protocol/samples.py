@@ -200,6 +200,7 @@ VIEW = client.ClusterView(
     durability="fsync",
     members=MEMBERS,
     feeder=JOINER,
+    obstacles="b:1 misses entries 5 to 9",
 )
 CLIENTS: list[client.ClientMessage] = [
     client.Register(1, "client-ü", 5000),

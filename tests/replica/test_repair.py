@@ -6,7 +6,14 @@ import pytest
 
 from copycat.machine.kv import KeyValueStore
 from copycat.member.markers import ACCEPTED_LOSS_FILE, LOST_ENTRIES_FILE, read_lost_entries
-from copycat.protocol.client import KeepAlive, Register, Registered
+from copycat.protocol.client import (
+    ClusterView,
+    KeepAlive,
+    Refusal,
+    Register,
+    Registered,
+    ViewRequest,
+)
 from copycat.raft.eligibility import Eligibility
 from copycat.raft.events import Reachable
 from copycat.storage.snapshot_store import Snapshot
@@ -242,3 +249,40 @@ def test_c12_a_mark_that_cannot_be_read_refuses_most() -> None:
     assert again.lost_upto == lost_entries.lost_upto, "it was written anew"
     again.clear()
     assert read_lost_entries(env, "/member", 9) is None
+
+
+def test_c12_who_waits_in_vain_says_for_whom_and_what_to_do() -> None:
+    """The leader has an entry that nobody else has, and loses it; another voter is away."""
+    net = Disks()
+    leader = net.elect()
+    absent, other = (member for member in net.nodes if member != leader.member)
+    net.cut(absent)
+    net.cut(leader.member)
+    leader.client(Register(1, "client", 60_000))
+    net.stabilize(50)
+    assert leader.replica.status().last_index > net.nodes[other].replica.status().last_index
+    net.damage(leader.member, leader.replica.status().last_index)
+    net.cut(absent)
+    damaged = net.nodes[leader.member].replica
+    net.stabilize(100)
+    obstacles = damaged.outage.obstacles()
+    assert obstacles.endswith("and votes only for a member that has them"), "it may take a moment"
+    for _ in range(60):
+        net.stabilize(100)
+    obstacles, address = damaged.outage.obstacles(), net.nodes[absent].address
+    assert f"it waits for {address}, which it cannot reach, to come back" in obstacles
+    assert "run: copycat recover /member --accept-missing-entries" in obstacles
+    node = net.nodes[leader.member]
+    node.client(ViewRequest(1, is_local=True))
+    node.turn()
+    view = node.last_reply()
+    assert isinstance(view, ClusterView)
+    assert view.obstacles == obstacles
+    whole = net.nodes[other].replica.outage.explain()
+    assert (whole.code, whole.missing) == (Refusal.NO_LEADER, ())
+    assert whole.reason.endswith(f"; unreachable: {address}")
+    net.mend(absent)
+    for _ in range(60):
+        net.stabilize(100)
+    assert damaged.raft.leader
+    assert damaged.outage.obstacles() == ""

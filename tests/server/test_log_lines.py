@@ -12,10 +12,11 @@ import pytest
 
 from copycat import ApplicationError, Compaction
 from copycat.raft.configuration import Configuration, MemberRecord
+from copycat.raft.eligibility import NEVER, Eligibility
 from copycat.server import node
 from copycat.server.refusal_log import KNOWN_MAX, REASONS_MAX, RefusalLog
 from copycat.server.status_log import waiting_text
-from copycat.types import MemberId, MemberType
+from copycat.types import EntryId, MemberId, MemberType
 from tests.server.cluster import Book, free_address, run, server, trio
 
 
@@ -166,3 +167,28 @@ def test_snapshots_compactions_and_tracebacks_are_logged(
 
     with caplog.at_level(logging.INFO, "copycat"):
         run(scenario)
+
+
+@pytest.mark.slow
+def test_elections_that_do_not_end_are_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both that are left hear each other, and neither votes for the other."""
+
+    async def scenario() -> None:
+        async with trio(tmp_path) as cluster:
+            await cluster.all_applied()
+            leader, (first, second) = cluster.leader, cluster.followers
+            monkeypatch.setattr(Eligibility, "vote_floor", _never)
+            await leader.shutdown()
+            for member in (first, second):
+                words = f"{member.address}: no leader is elected although a majority is reachable"
+                (line,) = await logged_lines(caplog, words)
+                assert f"; unreachable: {leader.address} (connection refused" in line
+                assert f"copycat cluster status {member.address} says which" in line
+
+    run(scenario)
+
+
+def _never(_eligibility: Eligibility, _last: EntryId) -> EntryId:
+    return NEVER

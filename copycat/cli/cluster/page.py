@@ -100,7 +100,20 @@ def status_lines(view: ClusterView, lines: Sequence[MemberLine], *, as_json: boo
     if as_json:
         return [json.dumps(_document(view, ordered))]
     rows = [_row(view, line) for line in ordered]
-    return [*table(_HEAD, rows), _summary(view, ordered), *_replacement_lines(view)]
+    remarks = [*_obstacle_lines(view, ordered), *_replacement_lines(view)]
+    return [*table(_HEAD, rows), _summary(view, ordered), *remarks]
+
+
+def _obstacle_lines(view: ClusterView, lines: Sequence[MemberLine]) -> list[str]:
+    """Why voters that answer do not elect a leader, as each of them says."""
+    if view.leader:
+        return []
+    voters = [one for one in lines if one.member.type is MemberType.ACTIVE]
+    return [
+        f"{name_in(view, one.member)}: {one.here.obstacles}"
+        for one in voters
+        if one.here is not None and one.here.obstacles
+    ]
 
 
 def _replacement_lines(view: ClusterView) -> list[str]:
@@ -261,6 +274,8 @@ def _summary(view: ClusterView, lines: Sequence[MemberLine]) -> str:
         bears = "too few voters answer this command to say how many more losses it bears"
     elif quorum.reachable < quorum.size:
         bears = "no majority: writes are paused"
+    elif not view.leader:
+        bears = "writes are paused until one is elected"
     elif quorum.losses == 0:
         bears = "bears no further loss"
     else:
@@ -327,6 +342,7 @@ def _member_document(view: ClusterView, line: MemberLine) -> dict[str, Any]:
         "sessions": here.sessions,
         "disk": "full" if here.storage_full else "ok",
         "durability": here.durability,
+        "obstacles": here.obstacles or None,
         "version": here.version,
     }
 
