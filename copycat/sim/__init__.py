@@ -16,7 +16,7 @@ Its objects
   clock of one member, which may drift and jump. `world.Trace` records what happened; its digest is
   equal for two runs of one seed.
 * `options.SeedOptions` is what a seed consists of: sizes, timers, the load and the kinds of
-  faults. `options.draw_options` draws it from the number of the seed.
+  faults. `draws.draw_options` draws it from the number of the seed.
 * `cluster.Cluster` builds everything for one seed: members, network, clients, faults, checkers.
 * `host.SimHost` is one member with its processes, one after the other. It implements the same
   protocol as the asyncio host. `links.Links` are its connections to its peers, `workers.Workers`

@@ -90,11 +90,23 @@ class Churn:
         asked = self._asked()
         if asked is None:
             return
-        if self._options.heals and self._random.chance(100_000 if self._has_policy else 700_000):
+        if self._options.has_zones:
+            self._next_of_zones(asked)
+        elif self._options.heals and self._random.chance(100_000 if self._has_policy else 700_000):
             self._set_policy(asked)
         elif self._waiting and self._random.chance(400_000):
             self._start_newcomer(asked)
         else:
+            self._change(asked)
+
+    def _next_of_zones(self, asked: SimHost) -> None:
+        """A policy, newcomers, and seldom anything that a user wants otherwise."""
+        random = self._random
+        if not self._has_policy or random.chance(50_000):
+            self._set_policy(asked)
+        if self._waiting:
+            self._start_newcomer(asked)
+        elif random.chance(250_000):
             self._change(asked)
 
     def _asked(self) -> SimHost | None:
@@ -130,6 +142,16 @@ class Churn:
             timeout_ms * random.pick((0, 10, 20)),
             is_on=random.chance(900_000),
         )
+        if self._options.has_zones:  # as many voters as there are, and no long waits
+            policy = policy._replace(
+                target_active=len(asked.alive.members.committed.voters),
+                target_passive=random.below(2),
+                heal_after_ms=timeout_ms * random.between(3, 6),
+                heal_interval_ms=timeout_ms * random.between(1, 2),
+                replace_slow_after_ms=timeout_ms * random.pick((0, 1, 2)),
+                rebalance=random.chance(900_000),
+                is_on=True,
+            )
         base = asked.alive.members.committed.entry
         goal = MemberType.INACTIVE
         request = ChangeRequest(0, ChangeKind.POLICY, MemberId(0), goal, base, policy=policy)

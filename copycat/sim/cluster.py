@@ -39,7 +39,7 @@ from copycat.sim.links import Links
 from copycat.sim.marks import Marks
 from copycat.sim.nemesis import Nemesis
 from copycat.sim.network import Network
-from copycat.sim.options import SeedOptions
+from copycat.sim.options import N_ZONES, SeedOptions
 from copycat.sim.session_client import SessionClient
 from copycat.sim.way_back import WayBack
 from copycat.sim.workload import SimClient
@@ -147,7 +147,7 @@ class Cluster:
                     inflight_bytes_max=options.limits.inflight_bytes_max,
                     snapshot_threshold=options.limits.snapshot_threshold,
                     compaction=self._cleaning(),
-                    place=Place(f"zone-{number % 3}") if options.heals else Place(),
+                    place=Place(f"zone-{number % N_ZONES}") if options.heals else Place(),
                 ),
                 observer=self,
             )
@@ -245,7 +245,7 @@ class Cluster:
         step, known = replica.healing.last_step, (replica, replica.healing.steps)
         if step is not None and self._healing_steps.get(number) != known:
             self._healing_steps[number] = known
-            self.trace.mark(f"healing: {step.change.kind.name.lower()} to {step.change.type}")
+            self.trace.mark(f"healing: {step.cause}")
             base = self.raft.membership.by_name(step.change.base)
             self.healing.stepped(number, replica.raft, step, base)
         self.healing.looked(number, replica.raft)

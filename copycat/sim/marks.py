@@ -28,6 +28,7 @@ from copycat.protocol.peer import (
     VoteReply,
 )
 from copycat.raft.core import Raft
+from copycat.raft.healing import HealingCause
 from copycat.raft.progress import ProgressState
 from copycat.sim.host import SimHost
 from copycat.sim.options import FAULTS, KINDS
@@ -44,10 +45,20 @@ ALL_FAULTS = (
     "disk_lost",
     "disk_rollback",
     "rot",
+    "slow_voter",
     "stale_leader",
     "wrong_clock",
+    "zone",
 )
-OF_NOBODY = ("disk_lost", "disk_rollback", "partition", "silence", "wrong_clock")
+OF_NOBODY = (
+    "disk_lost",
+    "disk_rollback",
+    "partition",
+    "silence",
+    "slow_voter",
+    "wrong_clock",
+    "zone",
+)
 """Faults that meet no single member, or choose one by themselves."""
 
 _ROLES = {
@@ -127,6 +138,7 @@ DECLARED = frozenset(
         *RARE,
         *QUICKER,
         *(f"fault: {kind}" for kind in ALL_FAULTS),
+        *(f"healing: {cause}" for cause in HealingCause),
         *(f"{head} {tail}" for head, tails in GROUPS.items() for tail in tails),
     }
 )

@@ -13,7 +13,7 @@ from copycat.sim.host import SimHost
 from copycat.sim.marks import OF_NOBODY, Marks
 from copycat.sim.network import Network
 from copycat.sim.older_copy import OlderCopies
-from copycat.sim.options import SeedOptions
+from copycat.sim.options import N_ZONES, SeedOptions
 from copycat.sim.session_client import SessionClient
 from copycat.sim.way_back import WayBack
 from copycat.sim.workload import SimClient
@@ -234,6 +234,33 @@ class Nemesis:
         self._network.block([host.number], others)
         self._network.block(others, [host.number])
         self._world.after(length_us, self._heal, self._round, self._network.heal)
+
+    def _zone(self) -> None:
+        """A failure domain is cut off from the others, mostly for longer than a leader waits."""
+        zone = self._random.below(N_ZONES)
+        inside = [one.number for one in self._hosts if one.number % N_ZONES == zone]
+        others = [one.number for one in self._hosts if one.number % N_ZONES != zone]
+        self._network.block(inside, others)
+        self._network.block(others, inside)
+        length_us = self._random.between(2, 24) * self._options.raft.election_timeout_ms * MS
+        self._world.after(length_us, self._heal, self._round, self._network.heal)
+
+    def _slow_voter(self) -> None:
+        """The disk of a voter that follows is slow for long: it answers, and is behind (C39)."""
+        voters = [
+            one
+            for one in self._hosts
+            if one.is_up
+            and one.state is ServerState.FOLLOWER
+            and one.committed_configuration.has_vote(one.links.ids[one.number])
+        ]
+        if voters:
+            disk = self._random.pick(voters).disk
+            timeout_us = self._options.raft.election_timeout_ms * MS
+            disk.slow_us = self._random.between(2, 6) * timeout_us
+            length_us = self._random.between(10, 40) * timeout_us
+            quicken = partial(setattr, disk, "slow_us", 0)
+            self._world.after(length_us, self._heal, self._round, quicken)
 
     def _pause(self) -> None:
         host = self._victim()

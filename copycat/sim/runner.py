@@ -19,9 +19,10 @@ from copycat.sim.checkers.log_history import contents, violated
 from copycat.sim.checkers.replay import check_replay, what_must_go
 from copycat.sim.client_calls import IMPATIENCE
 from copycat.sim.cluster import Cluster
+from copycat.sim.draws import draw_options
 from copycat.sim.host import SimHost
 from copycat.sim.marks import election_marks
-from copycat.sim.options import SeedOptions, draw_options
+from copycat.sim.options import SeedOptions
 from copycat.sim.world import MS, SECOND
 from copycat.types import Compaction, CompactionReport, Release
 

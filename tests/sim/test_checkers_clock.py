@@ -8,7 +8,7 @@ from copycat.errors import InvariantError
 from copycat.replica import log_clock
 from copycat.replica.log_clock import LogClock
 from copycat.sim.checkers.log_time import ClockChecker
-from copycat.sim.options import draw_options
+from copycat.sim.draws import draw_options
 from copycat.sim.runner import SeedFailed, run_seed
 from copycat.sim.world import EPOCH_MS, SECOND
 

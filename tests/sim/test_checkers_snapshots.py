@@ -12,7 +12,7 @@ from copycat.raft.configuration import Configuration
 from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import LogHistory
 from copycat.sim.checkers.raft import RaftChecker
-from copycat.sim.options import draw_options
+from copycat.sim.draws import draw_options
 from copycat.sim.runner import run_seed
 from copycat.types import NO_ENTRY, EntryId, MemberId
 

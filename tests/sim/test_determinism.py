@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from copycat.sim.options import draw_options
+from copycat.sim.draws import draw_options
 from copycat.sim.runner import run_seed
 
 ROOT = Path(__file__).resolve().parents[2]

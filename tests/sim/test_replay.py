@@ -13,8 +13,8 @@ from copycat.replica.compaction import CompactionRunner
 from copycat.sim import runner
 from copycat.sim.checkers.replay import CommittedLog
 from copycat.sim.cluster import Cluster
+from copycat.sim.draws import draw_options
 from copycat.sim.model import encode
-from copycat.sim.options import draw_options
 from copycat.sim.runner import SeedFailed, run_seed
 from copycat.types import Compaction, EntryKind, Run
 
