@@ -21,7 +21,7 @@ from typing import NamedTuple
 from copycat.protocol.member_record import HealingPolicy, MemberRecord, member_name
 from copycat.raft.changes import NOBODY, ConfigurationChange, next_configuration, with_vote
 from copycat.raft.configuration import Configuration
-from copycat.raft.spread import Spread, Swap, best_rebalancing, spread, swapped
+from copycat.raft.spread import Spread, Swap, best_rebalancing, by_weight, spread, swapped
 from copycat.types import ChangeRefusal, EntryId, MemberId, MemberType
 
 __all__ = ["HealingCause", "HealingPlan", "HealingStep", "MemberSight", "is_healing"]
@@ -199,7 +199,7 @@ class HealingPlan:
             self.obstacles.append("no reserve member can become passive")
             return None
         reason = f"there are {len(alive)} of {policy.target_passive} passive members"
-        best, cause = max(able, key=_weight_of), HealingCause.FEW_PASSIVE
+        best, cause = max(able, key=by_weight), HealingCause.FEW_PASSIVE
         step = self._promote(best, MemberType.PASSIVE, cause, reason)
         return step if self._can_append(step) else None
 
@@ -374,7 +374,3 @@ class HealingPlan:
         if change.type is not MemberType.ACTIVE:
             return True
         return self._may_append(with_vote(change.member, after, self._next_entry))
-
-
-def _weight_of(each: MemberRecord) -> tuple[int, int]:
-    return each.weight, -each.member

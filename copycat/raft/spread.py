@@ -11,7 +11,7 @@ from copycat.protocol.member_record import MemberRecord
 from copycat.raft.configuration import Configuration
 from copycat.types import MemberId, MemberType
 
-__all__ = ["Spread", "Swap", "best_rebalancing", "spread", "swapped"]
+__all__ = ["Spread", "Swap", "best_rebalancing", "by_weight", "spread", "swapped"]
 
 
 class Spread(NamedTuple):
@@ -74,14 +74,21 @@ def best_rebalancing(
     ]
     if not leaving:
         return None
-    voter = min(leaving, key=lambda each: (each.weight, each.member))
-    candidate = min(
-        candidates, key=lambda each: (counts[each.failure_domain], -each.weight, each.member)
-    )
-    swap, target = Swap(voter, candidate), len(voters)
-    heard = {*heard, candidate.member}
+    fewest = min(counts[each.failure_domain] for each in candidates)
+    best = [each for each in candidates if counts[each.failure_domain] == fewest]
+    swap, target = Swap(min(leaving, key=_lightest), max(best, key=by_weight)), len(voters)
+    heard = {*heard, swap.candidate.member}
     is_better = spread(swapped(now, swap), heard, target) > spread(now, heard, target)
     return swap if is_better else None
+
+
+def by_weight(each: MemberRecord) -> tuple[int, int]:
+    """The key of the preferred one: the greatest weight, and then the smallest id."""
+    return each.weight, -each.member
+
+
+def _lightest(each: MemberRecord) -> tuple[int, int]:
+    return each.weight, each.member
 
 
 def _voters(now: Configuration) -> list[MemberRecord]:

@@ -23,6 +23,9 @@ REST_MS_MAX = 3_600_000
 """The same member is promoted again after this time at the latest; and for so long it has to stay
 what it is for its rests to be short again."""
 
+OBSTACLE_MS = 60_000
+"""What was no obstacle for so long is logged again."""
+
 
 class _Rest:
     """Since when a member is not promoted again, and for how long."""
@@ -75,7 +78,8 @@ class Healing:
         """When this member took its last step."""
         self._term = 0
         """Of the leadership in which `_obstacles` was logged."""
-        self._obstacles: list[str] = []
+        self._obstacles: dict[str, int] = {}
+        """When each was seen last."""
         self.steps = 0
         """How many steps this member has asked for."""
         self.last_step: HealingStep | None = None
@@ -187,11 +191,15 @@ class Healing:
         )
 
     def _log_obstacles(self, obstacles: list[str]) -> None:
-        """Once, until they are others."""
-        term = self._raft.current_term
-        if (self._term, self._obstacles) != (term, obstacles):
-            self._term, self._obstacles = term, obstacles
-            for each in obstacles:
+        """Each once, until it was none for a while: a voter may be slow in bursts."""
+        term, now_ms = self._raft.current_term, self._raft.now_ms
+        if self._term != term:
+            self._term = term
+            self._obstacles.clear()
+        for each in obstacles:
+            seen_ms = self._obstacles.get(each)
+            self._obstacles[each] = now_ms
+            if seen_ms is None or now_ms >= seen_ms + OBSTACLE_MS:
                 _LOG.warning("%s cannot heal: %s", self._members.own_address, each)
 
 

@@ -7,6 +7,9 @@ import json
 import msgspec
 import pytest
 
+from copycat.cli.cluster.page import status_lines
+from copycat.protocol.member_record import HealingPolicy
+from copycat.types import MemberId
 from tests.cli.test_cluster import run, three
 
 
@@ -102,3 +105,26 @@ def test_who_is_to_become_active_is_shown(capsys: pytest.CaptureFixture[str]) ->
     cluster.members["d:1"] = flagged
     run(cluster, "status")
     assert "d:1     passive→active  passive" in capsys.readouterr().out
+
+
+def test_who_is_to_lose_its_vote_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    cluster = three()
+    marked = msgspec.structs.replace(cluster.members["b:1"], is_leaving=True)
+    cluster.members["b:1"] = marked
+    run(cluster, "status")
+    assert "b:1     active→passive  follower" in capsys.readouterr().out
+
+
+def test_who_replaces_a_lost_disk_is_said_with_what_is_left_to_do() -> None:
+    cluster = three()
+    back = msgspec.structs.replace(cluster.members["d:1"], replaces=MemberId(3))
+    cluster.members["d:1"] = back
+    view = cluster.view("a:1")
+    todo = "it is removed: copycat cluster remove 00000000"
+    assert status_lines(view, [], as_json=False)[-1] == (
+        f"d:1 replaces c:1, which has a vote until {todo}"
+    )
+    healed = msgspec.structs.replace(view, policy=HealingPolicy(target_active=3, is_on=True))
+    assert status_lines(healed, [], as_json=False)[-1] == (
+        f"d:1 replaces c:1, which has a vote until the leader heals that, or {todo}"
+    )

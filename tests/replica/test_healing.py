@@ -67,6 +67,24 @@ def test_c39_a_passive_member_takes_the_place_of_a_dead_voter(
     assert types(cluster)[dead.address] == "reserve", "it was away for the time of suspension"
 
 
+def test_c39_what_hinders_it_is_logged_once_while_a_link_comes_and_goes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cluster = Cluster(3)
+    cluster.elect()
+    set_policy(cluster, POLICY._replace(target_passive=0))
+    away = next(each for each in cluster.members if each is not cluster.leader)
+    with caplog.at_level(logging.WARNING, "copycat.replica"):
+        for _ in range(3):
+            cluster.cut(away)
+            cluster.run(50, 100)
+            cluster.mend(away)
+            cluster.run(20, 100)
+    lines = [line for line in caplog.messages if " cannot heal: " in line]
+    assert len(lines) == 1
+    assert lines[0].endswith(f"no passive member can take the place of {away.address}")
+
+
 def nothing(outcome: TransferOutcome) -> None:
     """The test looks who leads."""
 
