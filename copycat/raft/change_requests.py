@@ -284,7 +284,7 @@ def _to_demote_first(raft: State, missing: tuple[MemberId, ...]) -> MemberId:
         record = now.record(voter)
         if record is None or not now.has_vote(voter) or len(now.voters) == 1:
             continue
-        demoted = record._replace(type=MemberType.PASSIVE)
+        demoted = record._replace(type=MemberType.PASSIVE, is_leaving=False)
         if not missing_voters(raft, leader_state, now.with_record(demoted, _next_entry(raft))):
             return voter
     return NOBODY
