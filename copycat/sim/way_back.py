@@ -13,6 +13,7 @@ from functools import partial
 from copycat.member.configuration_file import StoredConfigurations
 from copycat.protocol.client import ChangeRefused, ChangeRequest, ClusterView, ServerMessage
 from copycat.raft.configuration import Configuration
+from copycat.raft.healing import is_healing
 from copycat.seeded_random import SimRandom
 from copycat.sim.churn import record_of
 from copycat.sim.host import SimHost
@@ -75,6 +76,8 @@ class WayBack:
         if host.replica is None or not self._is_whole(host):
             return False
         known = self._configuration(host)
+        if is_healing(known.policy) and not self._are_voters_heard(known):
+            return False
         others = [each for each in self._hosts if each is not host and each.was_started]
         for each in others:
             if each.is_over and known.record(self._ids[each.number]) is not None:
@@ -90,6 +93,16 @@ class WayBack:
         is_voter = known.has_vote(self._ids[host.number])
         return known.record(self._ids[host.number]) is not None and (
             not is_voter or len(known.voters) >= 3
+        )
+
+    def _are_voters_heard(self, known: Configuration) -> bool:
+        """Whether leaders hear all voters. A leader that heals may demote the one that it does not
+        hear, before it notices that another one is gone for good; then that one is needed for
+        ever: two of three at a time are more than a cluster bears."""
+        rafts = [each.replica.raft for each in self._hosts if each.replica is not None]
+        leaders = [each.leader_state for each in rafts if each.leader_state is not None]
+        return bool(leaders) and not any(
+            each.heard.silent_rounds(voter) for each in leaders for voter in known.voters
         )
 
     @staticmethod
