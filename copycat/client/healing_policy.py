@@ -40,22 +40,27 @@ class HealingPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         problems = [
-            f"{name} ({value}) must be from 0 to {MEMBERS_MAX}"
+            f"{name} ({value!r}) must be a number from 0 to {MEMBERS_MAX}"
             for name, value in (
                 ("target_active", self.target_active),
                 ("target_passive", self.target_passive),
             )
-            if not 0 <= value <= MEMBERS_MAX
+            if not (type(value) is int and 0 <= value <= MEMBERS_MAX)
         ]
         problems += [
-            f"{name} ({value} s) must be from {least} to {LONGEST_S:.0f} s"
+            f"{name} ({value!r}) must be from {least} to {LONGEST_S:.0f} seconds"
             for name, value, least in (
                 ("heal_after", self.heal_after, 0.1),
                 ("heal_interval", self.heal_interval, 0.1),
                 ("suspend_after", self.suspend_after, 0.0),
                 ("replace_slow_after", self.replace_slow_after, 0.0),
             )
-            if not least <= value <= LONGEST_S
+            if not (type(value) in {int, float} and least <= value <= LONGEST_S)
+        ]
+        problems += [
+            f"{name} ({value!r}) must be True or False"
+            for name, value in (("rebalance", self.rebalance), ("is_on", self.is_on))
+            if not isinstance(value, bool)
         ]
         if problems:
             raise ConfigurationError("; ".join(problems), hint="see `copycat cluster heal --help`")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from copycat.client.healing_policy import HealingPolicy
@@ -33,6 +35,24 @@ def test_all_problems_are_named() -> None:
         HealingPolicy(target_active=-1, heal_after=0.0, suspend_after=-2.0, replace_slow_after=-1)
     for name in ("target_active", "heal_after", "suspend_after", "replace_slow_after"):
         assert name in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"target_active": 3.0},
+        {"target_passive": "1"},
+        {"heal_after": "30"},
+        {"heal_interval": None},
+        {"suspend_after": float("nan")},
+        {"rebalance": 1},
+        {"is_on": "yes"},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_a_value_of_another_type_is_named(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(wrong))):
+        HealingPolicy(**wrong)
 
 
 def test_policy_domains_and_marks_are_part_of_a_configuration() -> None:
