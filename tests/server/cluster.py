@@ -102,7 +102,8 @@ class Trio:
             await asyncio.gather(*tasks)
         finally:  # `gather` is over with the first that fails
             for task in tasks:
-                task.cancel()
+                if not task.cancelling():  # a second time would cut short how it closes
+                    task.cancel()
             await asyncio.wait(tasks)
 
     def member(self, address: str) -> CopycatServer[Book]:
