@@ -40,7 +40,7 @@ class HealingPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         problems = [
-            f"{name} ({value!r}) must be a number from 0 to {MEMBERS_MAX}"
+            f"{name} ({value!r}) must be a whole number from 0 to {MEMBERS_MAX}"
             for name, value in (
                 ("target_active", self.target_active),
                 ("target_passive", self.target_passive),

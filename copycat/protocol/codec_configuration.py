@@ -50,7 +50,7 @@ _VERSION = Struct("<H")
 _HEAD = Struct("<QQHB")
 """Name of the entry (term, index), number of members, whether a policy follows."""
 _POLICY = Struct("<HHQQQQBB")
-"""Targets, three durations, whether it is on."""
+"""Two targets, four durations, whether live voters are spread, whether it is on."""
 _MEMBER = Struct("<BBQ")
 """Type, flags, `since`."""
 _START = Struct("<QQ")
